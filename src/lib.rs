@@ -1,0 +1,14 @@
+//! Sluicegate: the edge gateway for Kafka.
+//!
+//! # The path of an event
+//! (written by the trunk)
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod drain;
+pub mod event;
+pub mod ingest;
+pub mod limits;
+pub mod listeners;
+pub mod receipt;
+pub mod units;

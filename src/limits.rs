@@ -1,0 +1,3 @@
+//! How much: which limits apply to a principal, and the verdict.
+
+pub mod inflight;

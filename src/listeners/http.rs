@@ -1,0 +1,3 @@
+//! The HTTPS door.
+
+pub mod fault;

@@ -1,0 +1,191 @@
+//! What the sender gets: a [`Receipt`], or a [`Refusal`] that says why not, whose fault it is and when to try again.
+//!
+//! No protocol here: HTTP statuses and error codes are each door's own mapping of [`Refusal`], exhaustive, in its `reply.rs`.
+
+use std::time::Duration;
+
+use crate::event::{EventId, Topic};
+use crate::limits::inflight::InFlight;
+
+/// Proof that an event is in the broker or durably in the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The event's one name.
+    pub id: EventId,
+    /// Its topic.
+    pub topic: Topic,
+    /// Where it is.
+    pub tier: Tier,
+}
+
+/// Where an acknowledged event is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// In the broker, acknowledged by all in-sync replicas.
+    Broker {
+        /// The partition.
+        partition: i32,
+        /// The offset in it.
+        offset: i64,
+    },
+    /// Durably in the inbox, and from there to the broker later.
+    Inbox {
+        /// The name of its document.
+        name: String,
+    },
+}
+
+/// Why an event was not accepted.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody we know. All of it says the same.
+    #[error("no valid credentials were shown")]
+    Unauthenticated,
+    /// No grant for the topic, or no such topic: the same words for both.
+    #[error(
+        "topic `{topic}` does not exist or is not granted; an operator can list and create the routes' topics with `sluicegate topics --create`"
+    )]
+    Denied {
+        /// What was asked for, as the sender wrote it.
+        topic: String,
+    },
+    /// The bytes are not what the door speaks.
+    #[error("{message}")]
+    Malformed {
+        /// What is wrong, for a person.
+        message: String,
+        /// Where the fault is, if it has a place.
+        position: Option<Position>,
+    },
+    /// Well formed, and still not an event that its topic's readers would take.
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong and what is expected.
+        message: String,
+        /// The field at fault, dotted.
+        field: Option<String>,
+    },
+    /// More than a bound allows; it will never fit.
+    #[error("{what} is {actual} bytes, the limit is {limit}; send less at once")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size in bytes (or count), as far as it was read.
+        actual: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Over the principal's quota; later it will fit.
+    #[error("over the quota of {quota}; try again in {} ms", wait.as_millis())]
+    Throttled {
+        /// When it would fit.
+        wait: Duration,
+        /// Which quota.
+        quota: Quota,
+    },
+    /// The gate itself is full.
+    #[error("the gate is at its limit of {what}; try again in {} ms", wait.as_millis())]
+    Overloaded {
+        /// Which bound was reached.
+        what: &'static str,
+        /// A time after which to try again.
+        wait: Duration,
+    },
+    /// Neither tier took it.
+    #[error("neither the broker nor the inbox could take the event; try again in {} ms with the same id", wait.as_millis())]
+    Unavailable {
+        /// A time after which to try again.
+        wait: Duration,
+        /// Whether it may be delivered all the same.
+        doubt: Doubt,
+    },
+    /// A fault of ours; never acknowledged.
+    #[error("an internal error; the event was not acknowledged")]
+    Internal,
+}
+
+impl Refusal {
+    /// The stable code of a refusal, in answers, metrics and logs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::Denied { .. } => "denied",
+            Self::Malformed { .. } => "malformed",
+            Self::Invalid { .. } => "invalid",
+            Self::TooLarge { .. } => "too_large",
+            Self::Throttled { .. } => "throttled",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// When the same request may succeed; none: never, it must change first.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { wait, .. } | Self::Overloaded { wait, .. } | Self::Unavailable { wait, .. } => Some(*wait),
+            Self::Unauthenticated
+            | Self::Denied { .. }
+            | Self::Malformed { .. }
+            | Self::Invalid { .. }
+            | Self::TooLarge { .. }
+            | Self::Internal => None,
+        }
+    }
+
+    /// A malformed body without a place.
+    pub fn malformed(message: impl Into<String>) -> Self {
+        Self::Malformed { message: message.into(), position: None }
+    }
+
+    /// An unacceptable field.
+    pub fn invalid(field: &str, message: impl Into<String>) -> Self {
+        Self::Invalid { message: message.into(), field: Some(field.to_owned()) }
+    }
+}
+
+/// Whether an event that was not acknowledged may be in the broker all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It is certainly not stored.
+    NotStored,
+    /// It may be; send it again with the same id.
+    MaybeDelivered,
+}
+
+/// Which of a principal's quotas was used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// `events` or `kib`: what is counted.
+    pub unit: &'static str,
+    /// How many a second.
+    pub per_second: f64,
+    /// How many at once.
+    pub burst: u32,
+}
+
+impl std::fmt::Display for Quota {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} a second, {} at once", self.per_second, self.unit, self.burst)
+    }
+}
+
+/// A place in a body: bytes from its start, line and column from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Bytes from the start of the body.
+    pub offset: u64,
+    /// Line, from 1.
+    pub line: u64,
+    /// Column in bytes, from 1.
+    pub column: u64,
+}
+
+/// What became of a batch: one result for each of its events, in order.
+#[derive(Debug)]
+pub struct Outcomes {
+    /// One for each event.
+    pub results: Vec<Result<Receipt, Refusal>>,
+    /// The bytes in flight; held until the answer is written.
+    pub guard: InFlight,
+}
