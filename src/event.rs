@@ -99,7 +99,7 @@ pub struct EventId(Arc<str>);
 impl EventId {
     /// A new name that sorts by time.
     pub fn generate() -> Self {
-        Self(ulid::Ulid::new().to_string().into())
+        Self(ulid::Ulid::generate().to_string().into())
     }
 
     /// The client's key, made the principal's own, so that nobody's key can shadow another's.

@@ -154,7 +154,7 @@ pub enum Doubt {
 }
 
 /// Which of a principal's quotas was used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quota {
     /// `events` or `kib`: what is counted.
     pub unit: &'static str,
