@@ -7,8 +7,10 @@
 pub mod auth;
 pub mod drain;
 pub mod event;
+pub mod gate;
 pub mod ingest;
 pub mod limits;
 pub mod listeners;
 pub mod receipt;
+pub mod route;
 pub mod units;

@@ -19,7 +19,8 @@ pub enum Grant {
 }
 
 impl Grant {
-    fn covers(&self, topic: &Topic) -> bool {
+    /// Whether the topic is one of those.
+    pub fn covers(&self, topic: &Topic) -> bool {
         match self {
             Self::Exact(name) => topic.as_str() == name,
             Self::Prefix(prefix) => topic.as_str().starts_with(prefix.as_str()),

@@ -39,6 +39,12 @@ impl Principal {
         }))
     }
 
+    /// A principal without credentials, for unit tests of what comes behind authentication.
+    #[cfg(test)]
+    pub(crate) fn for_tests(issuer: &str, subject: &str, grants: Grants) -> Self {
+        Self::new(issuer, subject, "standard", grants, None)
+    }
+
     /// `<issuer>:<subject>`: one name for one somebody, over all doors.
     pub fn name(&self) -> &str {
         &self.0.name

@@ -1,0 +1,202 @@
+//! The order gate of each (topic, partition): once one part has taken the inbox, those behind it do too, until the
+//! inbox owes the partition nothing.
+//!
+//! What always holds: a gate is closed exactly while something is *owed* to its partition, which is from the moment a
+//! part chooses the inbox until its row is deleted. So what was acknowledged first is delivered first, per key.
+//! Rows whose partition is not known yet (no catalog was ever seen) are owed to the whole topic.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::event::Topic;
+
+/// A partition that is not known yet: the whole topic waits for it.
+pub const UNASSIGNED: i32 = -1;
+
+/// A topic and one of its partitions.
+pub type Lane = (Topic, i32);
+
+/// All gates, and the numbers by which replay orders what it finds.
+#[derive(Debug, Default)]
+pub struct Gates {
+    owed: Mutex<HashMap<Lane, u64>>,
+    total: AtomicU64,
+    arrivals: AtomicU64,
+    changed: Notify,
+}
+
+/// A part that has chosen the inbox. Dropped before it was stored, it is owed no more.
+#[derive(Debug)]
+#[must_use = "what is owed must be stored"]
+pub struct Owed {
+    gates: Arc<Gates>,
+    lane: Lane,
+}
+
+impl Gates {
+    /// Numbers arrivals from here on; called once, with what the inbox holds.
+    pub fn begin_at(&self, arrival: u64) {
+        self.arrivals.fetch_max(arrival, Ordering::Relaxed);
+    }
+
+    /// The next `n` arrival numbers, taken before anything is sent.
+    pub fn arrivals(&self, n: u64) -> u64 {
+        self.arrivals.fetch_add(n, Ordering::Relaxed) + 1
+    }
+
+    /// Whether a part may go to the broker now. The common case takes no lock.
+    pub fn is_open(&self, topic: &Topic, partition: i32) -> bool {
+        if self.total.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        let owed = self.lock();
+        !owed.contains_key(&(topic.clone(), partition)) && !owed.contains_key(&(topic.clone(), UNASSIGNED))
+    }
+
+    /// Closes the gate behind a part that takes the inbox.
+    pub fn owe(self: &Arc<Self>, topic: &Topic, partition: i32) -> Owed {
+        let lane = (topic.clone(), partition);
+        self.add(&lane, 1);
+        Owed { gates: Arc::clone(self), lane }
+    }
+
+    /// Rows found at the start.
+    pub fn owe_rows(&self, lane: &Lane, rows: u64) {
+        self.add(lane, rows);
+    }
+
+    /// Rows that are in the broker, or set aside: deleted, in any case.
+    pub fn paid(&self, lane: &Lane, rows: u64) {
+        if rows == 0 {
+            return;
+        }
+        let mut owed = self.lock();
+        if let Some(left) = owed.get_mut(lane) {
+            let paid = rows.min(*left);
+            *left -= paid;
+            if *left == 0 {
+                owed.remove(lane);
+            }
+            self.total.fetch_sub(paid, Ordering::AcqRel);
+        }
+        drop(owed);
+        self.changed.notify_waiters();
+    }
+
+    /// Rows that have found their partition.
+    pub fn assign(&self, topic: &Topic, partition: i32, rows: u64) {
+        self.add(&(topic.clone(), partition), rows);
+        self.paid(&(topic.clone(), UNASSIGNED), rows);
+    }
+
+    /// What is owed to a partition.
+    pub fn owed(&self, topic: &Topic, partition: i32) -> u64 {
+        self.lock().get(&(topic.clone(), partition)).copied().unwrap_or(0)
+    }
+
+    /// All that is owed, over all partitions.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Acquire)
+    }
+
+    /// The partitions that are owed something.
+    pub fn closed(&self) -> Vec<Lane> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// Waits until the gate is open. The caller sets the deadline.
+    pub async fn opened(&self, topic: &Topic, partition: i32) {
+        loop {
+            let changed = self.changed.notified();
+            if self.is_open(topic, partition) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn add(&self, lane: &Lane, rows: u64) {
+        if rows == 0 {
+            return;
+        }
+        let mut owed = self.lock();
+        *owed.entry(lane.clone()).or_default() += rows;
+        self.total.fetch_add(rows, Ordering::AcqRel);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lane, u64>> {
+        // Nothing panics while it holds this lock, and the numbers in it are whole at any time.
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Owed {
+    /// Which partition.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    /// The part has become a row: the row's deletion pays it.
+    pub fn stored(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.gates.paid(&self.lane, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic() -> Topic {
+        Topic::new("t").expect("a topic")
+    }
+
+    #[test]
+    fn a_gate_is_closed_exactly_while_something_is_owed() {
+        let gates = Arc::new(Gates::default());
+        assert!(gates.is_open(&topic(), 0));
+        let first = gates.owe(&topic(), 0);
+        let second = gates.owe(&topic(), 0);
+        assert!(!gates.is_open(&topic(), 0));
+        assert!(gates.is_open(&topic(), 1));
+        first.stored();
+        drop(second);
+        assert!(!gates.is_open(&topic(), 0));
+        gates.paid(&(topic(), 0), 1);
+        assert!(gates.is_open(&topic(), 0));
+        assert_eq!(gates.total(), 0);
+    }
+
+    #[test]
+    fn rows_without_a_partition_close_the_whole_topic() {
+        let gates = Arc::new(Gates::default());
+        gates.owe_rows(&(topic(), UNASSIGNED), 2);
+        assert!(!gates.is_open(&topic(), 5));
+        gates.assign(&topic(), 5, 1);
+        gates.assign(&topic(), 6, 1);
+        assert!(gates.is_open(&topic(), 4));
+        assert!(!gates.is_open(&topic(), 6));
+        assert_eq!(gates.total(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_when_the_last_row_is_paid() {
+        let gates = Arc::new(Gates::default());
+        gates.owe(&topic(), 0).stored();
+        let waiting = tokio::spawn({
+            let gates = Arc::clone(&gates);
+            async move { gates.opened(&topic(), 0).await }
+        });
+        tokio::task::yield_now().await;
+        gates.paid(&(topic(), 0), 1);
+        waiting.await.expect("woken");
+    }
+}

@@ -1,0 +1,339 @@
+//! (Permit, event) → [`Routed`]: topic, key, headers, shape, bounds. A table from configuration; no I/O.
+//!
+//! A [`Routed`] is the only thing that sink and inbox take, and it can be made only from a [`Permit`] here, or by the
+//! inbox from what was acknowledged before (`Routed::restore`). Whatever bound an event must meet at the broker or in
+//! the inbox it meets here, before anything is sent, so that acceptability does not swing with the broker's health.
+
+mod command;
+mod shape;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::auth::Permit;
+use crate::auth::grants::Grant;
+use crate::event::{Event, EventId, Headers, Origin, Topic};
+use crate::receipt::Refusal;
+use crate::units::ByteSize;
+
+pub use shape::Shape;
+
+/// What Kafka adds to a record's key, value and headers, at most: the batch's header and the record's varints.
+const RECORD_OVERHEAD: u64 = 61 + 40;
+
+/// The names of the headers that the gate writes into every record. A sender's header of one of these names is refused.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The event's id: what consumers de-duplicate by.
+    pub id: String,
+    /// Who sent it: `<issuer>:<subject>`. Empty: not written.
+    pub principal: String,
+    /// Which door it came in by. Empty: not written.
+    pub source: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { id: "x-deml-event-id".into(), principal: "x-deml-principal".into(), source: "x-deml-source".into() }
+    }
+}
+
+/// One row of the table: the topics that it is for, and how their records look.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteConfig {
+    /// The topic, or a prefix that ends in `*`. The first row that fits is taken; a topic that no row fits does not exist here.
+    pub topic: Grant,
+    /// `raw`: the sender's bytes. `command`: the platform's `frontend-events` value around them. `telemetry`: the
+    /// sender's object with `response_time` in seconds, key and headers of the platform's `telemetry-raw`.
+    pub shape: Shape,
+    /// The largest record (key, value and headers), in bytes. Larger ones are refused with `too_large`, broker up or down.
+    pub max_event_bytes: ByteSize,
+    /// Whether events of this route go to the inbox when the broker cannot take them. Without it they are refused with `unavailable`.
+    pub inbox: bool,
+    /// How many partitions `sluicegate topics --create` makes. The gate itself never creates a topic.
+    pub partitions: i32,
+    /// How many replicas `sluicegate topics --create` makes; -1: the broker's default.
+    pub replication: i32,
+}
+
+impl Default for RouteConfig {
+    fn default() -> Self {
+        Self {
+            topic: Grant::Exact("events".into()),
+            shape: Shape::Raw,
+            max_event_bytes: ByteSize::kib(960),
+            inbox: true,
+            partitions: 3,
+            replication: -1,
+        }
+    }
+}
+
+/// What a topic's broker demands of its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bounds {
+    /// `max.message.bytes`.
+    pub max_message_bytes: u64,
+    /// `message.timestamp.before.max.ms`: how old a record may be.
+    pub before_max_ms: u64,
+    /// `message.timestamp.after.max.ms`: how far ahead of the broker's clock it may be.
+    pub after_max_ms: u64,
+    /// `cleanup.policy` has `compact`: a record needs a key.
+    pub compacted: bool,
+}
+
+impl Default for Bounds {
+    /// Apache Kafka's own defaults.
+    fn default() -> Self {
+        Self { max_message_bytes: 1_048_588, before_max_ms: i64::MAX as u64, after_max_ms: 3_600_000, compacted: false }
+    }
+}
+
+/// A record that may be sent: the proof that somebody who may asked for it.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    id: EventId,
+    topic: Topic,
+    principal: String,
+    key: Option<Bytes>,
+    headers: Headers,
+    value: Bytes,
+    payload: Bytes,
+    timestamp_ms: i64,
+    inbox: bool,
+}
+
+/// The name of an event's document in the inbox: 20 bytes of a hash, so that writes make no hot spot and the same event
+/// stored twice is one document.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DocumentName(pub [u8; 20]);
+
+impl std::fmt::Display for DocumentName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// The fields of a record that was acknowledged before and is read back from the inbox.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// The event's name.
+    pub id: EventId,
+    /// Its topic.
+    pub topic: Topic,
+    /// Who sent it.
+    pub principal: String,
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// The record's headers.
+    pub headers: Headers,
+    /// The record's value.
+    pub value: Bytes,
+    /// The record's time, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+}
+
+impl Routed {
+    /// What was acknowledged is delivered even if the grant is gone since: callable only under `inbox/` (held by `tests/layering.rs`).
+    pub fn restore(row: Restored) -> Self {
+        let Restored { id, topic, principal, key, headers, value, timestamp_ms } = row;
+        Self { id, topic, principal, key, headers, payload: value.clone(), value, timestamp_ms, inbox: true }
+    }
+
+    /// The event's one name.
+    pub fn id(&self) -> &EventId {
+        &self.id
+    }
+
+    /// Where to.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Who asked for it: `<issuer>:<subject>`.
+    pub fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    /// The record's key.
+    pub fn key(&self) -> Option<&Bytes> {
+        self.key.as_ref()
+    }
+
+    /// The record's headers.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// The record's value.
+    pub fn value(&self) -> &Bytes {
+        &self.value
+    }
+
+    /// Milliseconds since 1970.
+    pub fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+
+    /// Whether its route has an inbox.
+    pub fn may_store(&self) -> bool {
+        self.inbox
+    }
+
+    /// hash(principal, topic, id, sha256 of the client's payload): one key with two payloads makes two documents.
+    pub fn name(&self) -> DocumentName {
+        let mut hash = Sha256::new();
+        for field in [self.principal.as_bytes(), self.topic.as_str().as_bytes(), self.id.as_str().as_bytes()] {
+            hash.update((field.len() as u64).to_be_bytes());
+            hash.update(field);
+        }
+        hash.update(Sha256::digest(&self.payload));
+        let mut name = [0; 20];
+        name.copy_from_slice(&hash.finalize()[..20]);
+        DocumentName(name)
+    }
+
+    /// Key, value and headers with what Kafka adds to them.
+    pub fn size(&self) -> u64 {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 10).sum();
+        (self.key.as_ref().map_or(0, Bytes::len) + self.value.len() + headers) as u64 + RECORD_OVERHEAD
+    }
+}
+
+/// What a shape makes of an event.
+struct Shaped {
+    id: EventId,
+    key: Option<Bytes>,
+    headers: Headers,
+    value: Bytes,
+}
+
+/// The table of routes.
+#[derive(Debug)]
+pub struct Table {
+    headers: Config,
+    rows: Vec<RouteConfig>,
+}
+
+impl Table {
+    /// A table from configuration.
+    pub fn new(headers: Config, rows: Vec<RouteConfig>) -> Self {
+        Self { headers, rows }
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &[RouteConfig] {
+        &self.rows
+    }
+
+    /// Whether some row is for this topic.
+    pub fn knows(&self, topic: &Topic) -> bool {
+        self.row(topic).is_some()
+    }
+
+    /// Whether a row names exactly this topic: with no catalog ever seen it counts as existing.
+    pub fn names(&self, topic: &Topic) -> bool {
+        self.rows.iter().any(|row| matches!(&row.topic, Grant::Exact(name) if name == topic.as_str()))
+    }
+
+    /// Uses up the permit for the events of its topic: one result for each.
+    pub fn route(&self, permit: Permit, bounds: &Bounds, origin: &Origin, events: Vec<Event>) -> Vec<Result<Routed, Refusal>> {
+        let Some(row) = self.row(permit.topic()) else {
+            let refusal = Refusal::Denied { topic: permit.topic().to_string() };
+            return events.iter().map(|_| Err(refusal.clone())).collect();
+        };
+        events.into_iter().map(|event| self.route_one(&permit, row, bounds, origin, event)).collect()
+    }
+
+    fn route_one(&self, permit: &Permit, row: &RouteConfig, bounds: &Bounds, origin: &Origin, event: Event) -> Result<Routed, Refusal> {
+        self.check_headers(&event.headers)?;
+        let time = event.time.unwrap_or(origin.arrived);
+        check_time(time, origin.arrived, bounds)?;
+        let payload = event.value.clone();
+        let shaped = row.shape.apply(permit.principal(), origin, event)?;
+        let routed = Routed {
+            headers: self.complete(shaped.headers, &shaped.id, permit, origin),
+            id: shaped.id,
+            topic: permit.topic().clone(),
+            principal: permit.principal().name().to_owned(),
+            key: shaped.key,
+            value: shaped.value,
+            payload,
+            timestamp_ms: millis(time),
+            inbox: row.inbox,
+        };
+        check_record(&routed, row, bounds)?;
+        Ok(routed)
+    }
+
+    fn row(&self, topic: &Topic) -> Option<&RouteConfig> {
+        self.rows.iter().find(|row| row.topic.covers(topic))
+    }
+
+    /// The gate's own headers, each exactly once, behind the sender's.
+    fn complete(&self, mut headers: Headers, id: &EventId, permit: &Permit, origin: &Origin) -> Headers {
+        let own = [
+            (&self.headers.id, id.as_str().to_owned()),
+            (&self.headers.principal, permit.principal().name().to_owned()),
+            (&self.headers.source, origin.door.as_str().to_owned()),
+        ];
+        headers.extend(own.into_iter().filter(|(name, _)| !name.is_empty()).map(|(name, value)| (name.clone(), Bytes::from(value))));
+        if let Some(parent) = &origin.traceparent
+            && !headers.iter().any(|(name, _)| name == "traceparent")
+        {
+            headers.push(("traceparent".into(), Bytes::from(parent.clone())));
+        }
+        headers
+    }
+
+    fn check_headers(&self, headers: &Headers) -> Result<(), Refusal> {
+        for (name, _) in headers {
+            if [&self.headers.id, &self.headers.principal, &self.headers.source].contains(&name) {
+                return Err(Refusal::invalid(&format!("headers.{name}"), format!("the header `{name}` is set by the gate; leave it out")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Milliseconds since 1970; times before it are 0.
+fn millis(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn check_time(time: SystemTime, now: SystemTime, bounds: &Bounds) -> Result<(), Refusal> {
+    let refuse = |what: &str, limit: u64| {
+        Err(Refusal::invalid(
+            "time",
+            format!("the time is too far in the {what}: the topic takes at most {limit} ms; correct the clock or leave `time` out"),
+        ))
+    };
+    if time + Duration::from_millis(bounds.before_max_ms.min(u64::from(u32::MAX) * 1_000)) < now {
+        return refuse("past", bounds.before_max_ms);
+    }
+    if time > now + Duration::from_millis(bounds.after_max_ms.min(u64::from(u32::MAX) * 1_000)) {
+        return refuse("future", bounds.after_max_ms);
+    }
+    Ok(())
+}
+
+fn check_record(routed: &Routed, row: &RouteConfig, bounds: &Bounds) -> Result<(), Refusal> {
+    let limit = row.max_event_bytes.get().min(bounds.max_message_bytes);
+    if routed.size() > limit {
+        return Err(Refusal::TooLarge { what: "the event as a record", actual: routed.size(), limit });
+    }
+    if bounds.compacted && routed.key.is_none() {
+        return Err(Refusal::invalid("key", "the topic is compacted: every event needs a key"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
