@@ -1,19 +1,198 @@
-//! THE TRUNK: authorize -> charge -> route -> send, else store -> receipt.
+//! THE TRUNK: authorize → charge → route → send, else store → receipt.
+//!
+//! All doors meet in [`Ingest::accept`]. Every event of a batch has exactly one outcome, in its place, and it is counted
+//! here, once. What the broker has not acknowledged by its deadline is the inbox's; what neither took is refused with
+//! what is known of it.
 
+mod store;
+
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::auth::Principal;
-use crate::event::Batch;
-use crate::receipt::{Outcomes, Refusal};
+use crate::auth::{Permit, Principal, authorize};
+use crate::event::{Batch, Event, Origin, Topic};
+use crate::gate::Gates;
+use crate::inbox::Inbox;
+use crate::limits::quota::Quotas;
+use crate::receipt::{Outcomes, Receipt, Refusal, Tier};
+use crate::route::{Bounds, Routed, Table};
+use crate::sink::catalog::{Facts, Lookup};
+use crate::sink::{Fate, Sink, Unsent};
+use crate::telemetry::metrics::{self, Outcome, metrics};
 
-/// The one function in which all doors meet.
-#[derive(Debug, Default)]
-pub struct Ingest {}
+/// After which time to try again when the catalog cannot say whether a topic exists.
+const UNSURE_WAIT: Duration = Duration::from_secs(1);
+
+/// One result for one event.
+type Answer = Result<Receipt, Refusal>;
+
+/// The one place in which all doors meet.
+#[derive(Debug)]
+pub struct Ingest {
+    quotas: Quotas,
+    table: Table,
+    sink: Arc<Sink>,
+    inbox: Arc<Inbox>,
+    gates: Arc<Gates>,
+    tasks: tokio_util::task::TaskTracker,
+}
+
+/// The events of a batch that go to one topic, with their places in it.
+struct Share {
+    permit: Permit,
+    facts: Option<Facts>,
+    places: Vec<usize>,
+    events: Vec<Event>,
+}
 
 impl Ingest {
-    /// Takes a batch; the outcomes are one for each event, in order. Runs in a task of its own, so that a client that hangs up does not cut a write in half.
+    /// The trunk, from its parts. Its tasks are tracked, so that the drain waits for them.
+    pub fn new(quotas: Quotas, table: Table, sink: Arc<Sink>, inbox: Arc<Inbox>, gates: Arc<Gates>, tasks: tokio_util::task::TaskTracker) -> Self {
+        Self { quotas, table, sink, inbox, gates, tasks }
+    }
+
+    /// The routes.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Forgets accounts that nobody draws on; called once a minute.
+    pub fn tidy(&self) {
+        self.quotas.tidy();
+    }
+
+    /// Takes a batch; the outcomes are one for each event, in order. It runs in a task of its own, so that a client that
+    /// hangs up does not cut a write in half.
     pub async fn accept(self: &Arc<Self>, principal: &Principal, batch: Batch) -> Outcomes {
-        let _ = principal;
-        Outcomes { results: batch.events.iter().map(|_| Err(Refusal::Internal)).collect(), guard: batch.guard }
+        let Batch { events, origin, guard } = batch;
+        let (places, door) = (events.len(), origin.door);
+        let task = {
+            let (trunk, principal) = (Arc::clone(self), principal.clone());
+            async move { trunk.decide(&principal, &origin, events).await }
+        };
+        // The task is of our own making: it ends early only by a panic, of which nothing is acknowledged.
+        let results = self.tasks.spawn(task).await.unwrap_or_else(|_| vec![Err(Refusal::Internal); places]);
+        count(metrics::Door::named(door.as_str()), &results);
+        Outcomes { results, guard }
+    }
+
+    async fn decide(&self, principal: &Principal, origin: &Origin, events: Vec<Event>) -> Vec<Answer> {
+        let started = Instant::now();
+        let mut answers: Vec<Option<Answer>> = events.iter().map(|_| None).collect();
+        let shares = self.authorize(principal, events, &mut answers).await;
+        if let Some(refusal) = self.charge(principal, &shares) {
+            return filled(answers, &refusal);
+        }
+        let (places, routed) = self.route(shares, origin, &mut answers);
+        let fates = self.sink.send(routed).await;
+        let (stored_places, unsent) = keep(places, fates, &mut answers);
+        let stored = self.store(unsent, started).await;
+        for (place, answer) in stored_places.into_iter().zip(stored) {
+            answers[place] = Some(answer);
+        }
+        filled(answers, &Refusal::Internal)
+    }
+
+    /// One permit for each distinct topic; events of the others are refused in their places.
+    async fn authorize(&self, principal: &Principal, events: Vec<Event>, answers: &mut [Option<Answer>]) -> Vec<Share> {
+        let mut of_topic: HashMap<Topic, usize> = HashMap::new();
+        let mut shares: Vec<Result<Share, Refusal>> = Vec::new();
+        for (place, event) in events.into_iter().enumerate() {
+            let index = match of_topic.get(&event.topic) {
+                Some(index) => *index,
+                None => {
+                    of_topic.insert(event.topic.clone(), shares.len());
+                    shares.push(self.permit(principal, &event.topic).await);
+                    shares.len() - 1
+                }
+            };
+            match &mut shares[index] {
+                Ok(share) => {
+                    share.places.push(place);
+                    share.events.push(event);
+                }
+                Err(refusal) => answers[place] = Some(Err(refusal.clone())),
+            }
+        }
+        shares.into_iter().filter_map(Result::ok).collect()
+    }
+
+    /// May they, and is there such a topic? The answer to both is the same.
+    async fn permit(&self, principal: &Principal, topic: &Topic) -> Result<Share, Refusal> {
+        let denied = || Refusal::Denied { topic: topic.to_string() };
+        let permit = authorize(principal, topic)?;
+        if !self.table.knows(topic) {
+            return Err(denied());
+        }
+        let facts = match self.sink.catalog().look(topic).await {
+            Lookup::Known(facts) => Some(facts),
+            Lookup::NeverSeen if self.table.names(topic) => None,
+            Lookup::NeverSeen | Lookup::Absent => return Err(denied()),
+            Lookup::Unsure => return Err(Refusal::Unavailable { wait: UNSURE_WAIT, doubt: crate::receipt::Doubt::NotStored }),
+        };
+        Ok(Share { permit, facts, places: Vec::new(), events: Vec::new() })
+    }
+
+    /// The whole batch is charged, or nothing of it.
+    fn charge(&self, principal: &Principal, shares: &[Share]) -> Option<Refusal> {
+        let events: usize = shares.iter().map(|share| share.events.len()).sum();
+        if events == 0 {
+            return None;
+        }
+        let bytes: usize = shares.iter().flat_map(|share| &share.events).map(|event| event.value.len() + event.key.as_ref().map_or(0, |key| key.len())).sum();
+        self.quotas.charge(principal, u32::try_from(events).unwrap_or(u32::MAX), bytes as u64).refusal()
+    }
+
+    fn route(&self, shares: Vec<Share>, origin: &Origin, answers: &mut [Option<Answer>]) -> (Vec<usize>, Vec<(Routed, Option<i32>)>) {
+        let mut parts: Vec<(usize, (Routed, Option<i32>))> = Vec::new();
+        for Share { permit, facts, places, events } in shares {
+            let bounds = facts.map_or_else(Bounds::default, |facts| facts.bounds);
+            for (place, routed) in places.into_iter().zip(self.table.route(permit, &bounds, origin, events)) {
+                match routed {
+                    Ok(routed) => parts.push((place, (routed, facts.map(|facts| facts.partitions)))),
+                    Err(refusal) => answers[place] = Some(Err(refusal)),
+                }
+            }
+        }
+        // Arrivals are numbered in the sender's order, over all topics.
+        parts.sort_by_key(|(place, _)| *place);
+        parts.into_iter().unzip()
+    }
+}
+
+/// Receipts and refusals go to their places; what is left is the inbox's.
+fn keep(places: Vec<usize>, fates: Vec<Fate>, answers: &mut [Option<Answer>]) -> (Vec<usize>, Vec<Unsent>) {
+    let mut left = (Vec::new(), Vec::new());
+    for (place, fate) in places.into_iter().zip(fates) {
+        match fate {
+            Fate::Delivered { routed, partition, offset } => answers[place] = Some(Ok(in_broker(&routed, partition, offset))),
+            Fate::Refused(refusal) => answers[place] = Some(Err(refusal)),
+            Fate::Unsent(unsent) => {
+                left.0.push(place);
+                left.1.push(unsent);
+            }
+        }
+    }
+    left
+}
+
+fn in_broker(routed: &Routed, partition: i32, offset: i64) -> Receipt {
+    Receipt { id: routed.id().clone(), topic: routed.topic().clone(), tier: Tier::Broker { partition, offset } }
+}
+
+/// An event without an answer would be dropped in silence: it is refused instead.
+fn filled(answers: Vec<Option<Answer>>, otherwise: &Refusal) -> Vec<Answer> {
+    answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(otherwise.clone()))).collect()
+}
+
+fn count(door: metrics::Door, results: &[Answer]) {
+    for result in results {
+        let outcome = match result {
+            Ok(Receipt { tier: Tier::Broker { .. }, .. }) => Outcome::AcceptedBroker,
+            Ok(Receipt { tier: Tier::Inbox { .. }, .. }) => Outcome::AcceptedInbox,
+            Err(refusal) => Outcome::refused(refusal.code()),
+        };
+        metrics().events.at((door, outcome)).inc();
     }
 }

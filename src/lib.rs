@@ -13,4 +13,5 @@ pub mod limits;
 pub mod listeners;
 pub mod receipt;
 pub mod route;
+pub mod sink;
 pub mod units;

@@ -1,0 +1,148 @@
+//! The inbox read beside its gate, for `sluicegate inbox list` and `show`: a person's view of the rows.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+
+use crate::event::Topic;
+
+use super::{file, row};
+
+/// A row as a person sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// The name of its document.
+    pub name: String,
+    /// The event's id.
+    pub id: String,
+    /// Its topic.
+    pub topic: String,
+    /// Its partition; -1: not known yet.
+    pub partition: i32,
+    /// When it was stored, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// `held`: the producer may still deliver it. `ready`: it waits for replay. `poison`: set aside.
+    pub state: &'static str,
+    /// Whether it may be delivered already.
+    pub maybe: bool,
+    /// How often the broker has refused it.
+    pub attempts: u32,
+    /// Why it was set aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Bytes of its body.
+    pub bytes: u64,
+}
+
+/// One row with its content.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shown {
+    /// The row.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// Who sent it.
+    pub principal: String,
+    /// The record's key, as text as far as it is.
+    pub key: Option<String>,
+    /// The record's headers, as text as far as they are.
+    pub headers: Vec<(String, String)>,
+    /// The record's value, as text as far as it is.
+    pub value: String,
+}
+
+/// Which rows.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this topic alone.
+    pub topic: Option<String>,
+    /// Those set aside alone.
+    pub poison: bool,
+    /// At most so many; 0: all.
+    pub limit: u32,
+}
+
+const ROWS: &str = "SELECT name, topic, partition, at, CASE WHEN not_before > ?2 THEN 'held' ELSE 'ready' END, maybe, attempts, NULL, body, seq FROM rows WHERE (?1 IS NULL OR topic = ?1)";
+const POISON: &str = "SELECT name, topic, partition, at, 'poison', 1, attempts, reason, body, seq FROM poison WHERE (?1 IS NULL OR topic = ?1) AND ?2 = ?2";
+
+/// Lists rows, the oldest first.
+pub fn list(dir: &Path, filter: &Filter) -> Result<Vec<Entry>, String> {
+    let connection = open(dir)?;
+    let tables = if filter.poison { POISON.to_owned() } else { format!("{ROWS} UNION ALL {POISON}") };
+    let limit = if filter.limit == 0 { i64::MAX } else { i64::from(filter.limit) };
+    let read = || -> rusqlite::Result<Vec<Entry>> {
+        let mut statement = connection.prepare(&format!("SELECT * FROM ({tables}) ORDER BY at, seq LIMIT ?3"))?;
+        let rows = statement.query_map(params![filter.topic, super::writer::now_ms(), limit], entry)?;
+        rows.collect()
+    };
+    read().map_err(|error| said(dir, &error))
+}
+
+/// One row with its content, by its name or its event's id.
+pub fn show(dir: &Path, wanted: &str) -> Result<Option<Shown>, String> {
+    let connection = open(dir)?;
+    let found = find(&connection, wanted).map_err(|error| said(dir, &error))?;
+    Ok(found.map(|(entry, body)| shown(entry, &body)))
+}
+
+fn find(connection: &Connection, wanted: &str) -> rusqlite::Result<Option<(Entry, Vec<u8>)>> {
+    let name = hex::decode(wanted).unwrap_or_default();
+    for table in [ROWS, POISON] {
+        // By name with the index; by id with a walk, which a person can wait for.
+        let sql = format!("{table} AND (name = ?3 OR instr(body, ?4) > 0) LIMIT 1");
+        let id = format!("\"id\":{}", serde_json::Value::from(wanted));
+        let row = connection.query_row(&sql, params![None::<String>, super::writer::now_ms(), name, id.as_bytes()], |row| {
+            Ok((entry(row)?, row.get::<_, Vec<u8>>(8)?))
+        });
+        if let Some(found) = row.optional()? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
+    let body: Vec<u8> = row.get(8)?;
+    let topic: String = row.get(1)?;
+    let id = Topic::new(&topic).ok().and_then(|topic| row::decode(&topic, &body)).map_or_else(String::new, |routed| routed.id().to_string());
+    let state: String = row.get(4)?;
+    Ok(Entry {
+        name: hex::encode(row.get::<_, Vec<u8>>(0)?),
+        id,
+        topic,
+        partition: row.get(2)?,
+        at_ms: row.get(3)?,
+        state: ["held", "ready", "poison"].into_iter().find(|known| *known == state).unwrap_or("ready"),
+        maybe: row.get(5)?,
+        attempts: row.get(6)?,
+        reason: row.get(7)?,
+        bytes: body.len() as u64,
+    })
+}
+
+fn shown(entry: Entry, body: &[u8]) -> Shown {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let routed = Topic::new(&entry.topic).ok().and_then(|topic| row::decode(&topic, body));
+    match routed {
+        Some(routed) => Shown {
+            principal: routed.principal().to_owned(),
+            key: routed.key().map(|key| text(key)),
+            headers: routed.headers().iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+            value: text(routed.value()),
+            entry,
+        },
+        None => Shown { entry, principal: String::new(), key: None, headers: Vec::new(), value: text(body) },
+    }
+}
+
+fn open(dir: &Path) -> Result<Connection, String> {
+    let database = dir.join("inbox.db");
+    if !database.exists() {
+        return Err(format!("there is no inbox in `{}`; is `inbox.dir` right?", dir.display()));
+    }
+    file::open_reader(&database).map_err(|error| said(dir, &error))
+}
+
+fn said(dir: &Path, error: &rusqlite::Error) -> String {
+    format!("the inbox in `{}` cannot be read: {error}", dir.display())
+}

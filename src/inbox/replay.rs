@@ -1,0 +1,212 @@
+//! Replay: from the inbox to the sink, in the order of arrival within a partition, many partitions at a time.
+//!
+//! While the breaker is open, the oldest ready row is the probe that closes it. Once it is closed, each partition that
+//! is owed rows has a task: read a window, send it, delete what was acknowledged, again. Live traffic comes first:
+//! while requests wait for the broker, replay takes a small window and rests as long as it has worked.
+//! A row is deleted only after the broker's acknowledgement; a crash between the two makes a duplicate, never a loss.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::drain::{Phase, Signal};
+use crate::event::Topic;
+use crate::gate::{Gates, Lane, UNASSIGNED};
+use crate::route::Routed;
+use crate::sink::Sink;
+use crate::sink::breaker::State;
+use crate::sink::catalog::Lookup;
+use crate::sink::flight::Flight;
+use crate::sink::partition;
+use crate::sink::report::{Never, Report};
+
+use super::Inbox;
+use super::row::{self, Row};
+
+/// Between looks for work.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Between probes while the breaker is open.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// Rows a window, alone and beside live traffic.
+const WINDOW: usize = 2_000;
+const WINDOW_BESIDE_LIVE: usize = 200;
+
+/// Partitions that are replayed at the same time.
+const MAX_LANES: usize = 16;
+
+/// A lane that has met a fault rests so long.
+const REST: Duration = Duration::from_millis(500);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Replay {
+    inbox: Arc<Inbox>,
+    sink: Arc<Sink>,
+    gates: Arc<Gates>,
+}
+
+/// What came of a window.
+enum Round {
+    /// So many rows are gone from the lane.
+    Moved,
+    /// Nothing is ready: held rows first, or none at all.
+    Quiet,
+    /// The broker did not take it; later.
+    Rest,
+}
+
+impl Replay {
+    /// A replay of everything that the inbox holds.
+    pub fn new(inbox: Arc<Inbox>, sink: Arc<Sink>, gates: Arc<Gates>) -> Arc<Self> {
+        Arc::new(Self { inbox, sink, gates })
+    }
+
+    /// Replays until the drain begins to finish.
+    pub async fn run(self: Arc<Self>, mut signal: Signal) {
+        let mut lanes: JoinSet<Lane> = JoinSet::new();
+        let mut busy: HashSet<Lane> = HashSet::new();
+        loop {
+            while let Some(done) = lanes.try_join_next() {
+                if let Ok(lane) = done {
+                    busy.remove(&lane);
+                }
+            }
+            if lanes.is_empty() {
+                busy.clear();
+            }
+            if self.gates.total() > 0 && self.sink.has_broker() {
+                self.begin(&mut lanes, &mut busy, &signal).await;
+            }
+            tokio::select! {
+                () = signal.reached(Phase::Finishing) => return,
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<Lane>, busy: &mut HashSet<Lane>, signal: &Signal) {
+        for lane in self.gates.closed() {
+            if lane.1 == UNASSIGNED {
+                self.assign(&lane.0).await;
+                continue;
+            }
+            if lanes.len() >= MAX_LANES || busy.contains(&lane) {
+                continue;
+            }
+            if self.sink.breaker().state() != State::Closed && !lanes.is_empty() {
+                return; // One probe at a time.
+            }
+            if self.sink.catalog().peek(&lane.0) == Lookup::Absent {
+                continue; // The rows stay; `/status` shows them.
+            }
+            busy.insert(lane.clone());
+            let (replay, signal) = (Arc::clone(self), signal.clone());
+            lanes.spawn(async move {
+                replay.lane(&lane, signal).await;
+                lane
+            });
+        }
+    }
+
+    /// Replays one partition until there is nothing ready, or something is wrong.
+    async fn lane(&self, lane: &Lane, mut signal: Signal) {
+        while signal.phase() < Phase::Finishing {
+            let started = Instant::now();
+            let beside_live = self.sink.breaker().is_waited_for();
+            let open = self.sink.breaker().state() != State::Closed;
+            let window = if open { 1 } else if beside_live { WINDOW_BESIDE_LIVE } else { WINDOW };
+            let round = self.round(lane, window).await;
+            let rest = match round {
+                Round::Moved if beside_live => started.elapsed(),
+                Round::Moved => continue,
+                Round::Quiet => return,
+                Round::Rest if open => PROBE_EVERY,
+                Round::Rest => REST,
+            };
+            tokio::select! {
+                () = signal.reached(Phase::Finishing) => return,
+                () = tokio::time::sleep(rest) => {}
+            }
+            if !matches!(round, Round::Moved) {
+                return;
+            }
+        }
+    }
+
+    async fn round(&self, lane: &Lane, window: usize) -> Round {
+        let now = super::not_before_ms(Duration::ZERO);
+        let rows = self.inbox.rows(lane.clone(), window).await;
+        // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
+        let alone = rows.first().is_some_and(|row| row.attempts > 0);
+        let ready = rows.into_iter().take(if alone { 1 } else { window }).take_while(|row| row.not_before_ms <= now && (alone || row.attempts == 0));
+        let (readable, damaged): (Vec<_>, Vec<_>) = ready.map(|row| (row::decode(&row.topic, &row.body), row)).partition(|(routed, _)| routed.is_some());
+        for (_, row) in &damaged {
+            tracing::error!(topic = %row.topic, name = row.name, "a row of the inbox cannot be read: it is set aside");
+            self.inbox.refused(lane.clone(), row.seq, Some("unreadable"));
+        }
+        let (routed, rows): (Vec<Routed>, Vec<Row>) = readable.into_iter().filter_map(|(routed, row)| Some((routed?, row))).unzip();
+        if rows.is_empty() {
+            return if damaged.is_empty() { Round::Quiet } else { Round::Rest };
+        }
+        let Some(flight) = self.sink.resend(&routed, lane.1) else { return Round::Quiet };
+        self.land(lane, &flight, &rows).await
+    }
+
+    /// Waits for the reports, deletes what was acknowledged, counts what was refused.
+    async fn land(&self, lane: &Lane, flight: &Arc<Flight>, rows: &[Row]) -> Round {
+        let limit = self.sink.config().message_timeout.get() + Duration::from_secs(5);
+        if tokio::time::timeout(limit, flight.all_reported()).await.is_err() {
+            tracing::warn!(topic = %lane.0, partition = lane.1, "the producer does not report replayed records; they are sent again");
+        }
+        let mut delivered = Vec::new();
+        let mut clean = true;
+        for (slot, row) in rows.iter().enumerate() {
+            match flight.reported(slot) {
+                Some(Report::Delivered { .. }) => delivered.push(row.seq),
+                report => {
+                    clean = false;
+                    self.not_delivered(lane, row, report);
+                }
+            }
+        }
+        let moved = !delivered.is_empty();
+        if moved && !self.inbox.remove(lane.clone(), delivered).await {
+            return Round::Rest;
+        }
+        if clean && moved { Round::Moved } else { Round::Rest }
+    }
+
+    /// A fault of the broker or the way to it is nobody's attempt; a refusal of the record is one.
+    fn not_delivered(&self, lane: &Lane, row: &Row, report: Option<Report>) {
+        let reason = match report {
+            Some(Report::Permanent(Never::TooLarge)) => "too_large",
+            Some(Report::Permanent(Never::Invalid(reason))) => reason,
+            _ => return,
+        };
+        let last = row.attempts + 1 >= self.inbox.config().max_attempts;
+        if last {
+            tracing::error!(topic = %row.topic, name = row.name, reason, "the broker will not take a row of the inbox: it is set aside");
+        }
+        self.inbox.refused(lane.clone(), row.seq, last.then_some(reason));
+    }
+
+    /// Gives rows that were stored before any catalog was seen their partitions.
+    async fn assign(&self, topic: &Topic) {
+        let Lookup::Known(facts) = self.sink.catalog().peek(topic) else { return };
+        let rows = self.inbox.rows((topic.clone(), UNASSIGNED), WINDOW).await;
+        let placed = rows.iter().map(|row| {
+            let key = row::decode(&row.topic, &row.body).and_then(|routed| routed.key().cloned());
+            // Keyless rows go in turn; one that cannot be read is set aside in its lane.
+            let spread = i32::try_from(row.arrival % u64::from(facts.partitions.unsigned_abs().max(1))).unwrap_or(0);
+            (row.seq, key.map_or(spread, |key| partition::of_key(&key, facts.partitions)))
+        });
+        let placed: Vec<_> = placed.collect();
+        if !placed.is_empty() {
+            self.inbox.assign(topic.clone(), placed).await;
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The inbox's one writer: a thread that turns the queue into commits and answers after each.
+//!
+//! What always holds: a row is answered for after the commit that holds it; a commit that failed by I/O is *unknown*
+//! and latches the store until a restart, because after a failed sync the file's state is; a full disk only stops
+//! inserts, and room made elsewhere lets them go on; what was delivered and cannot be deleted yet is not forgotten.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+use tokio::sync::oneshot;
+
+use crate::event::Topic;
+use crate::gate::{Gates, Lane};
+
+use super::queue::{Command, Queue, Taken};
+use super::row::{self, Parcel};
+use super::state::State;
+use super::{Config, Settlement, StoreError, Stored, file};
+
+/// Between looks at what an idle store could tidy.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// The log is brought into the file when it is so long.
+const CHECKPOINT_BYTES: u64 = 32 << 20;
+
+/// Free pages are given back to the disk so many at a time.
+const VACUUM_PAGES: u32 = 2_000;
+
+/// The writer and what it owns.
+pub(super) struct Writer {
+    pub(super) config: Config,
+    pub(super) connection: Connection,
+    pub(super) database: PathBuf,
+    pub(super) queue: Arc<Queue>,
+    pub(super) gates: Arc<Gates>,
+    pub(super) state: Arc<State>,
+    /// Work that shrinks the store and could not be done yet.
+    pub(super) backlog: Vec<Command>,
+}
+
+/// What a command has done, once it is committed.
+enum Effect {
+    Inserted { existed: bool },
+    Paid(HashMap<Lane, u64>),
+    Owed(HashMap<Lane, u64>),
+    Assigned(Vec<(i32, u64)>),
+    Nothing,
+}
+
+impl Writer {
+    pub(super) fn run(mut self) {
+        self.measure();
+        loop {
+            match self.queue.take(IDLE) {
+                Taken::Group(group) => self.take(group),
+                Taken::Idle => self.tidy(),
+                Taken::Over => break,
+            }
+        }
+        self.take(Vec::new());
+        if !self.state.is_latched() {
+            // The next start does this again, and checks it.
+            let _ = file::checkpoint(&self.connection, "TRUNCATE");
+        }
+    }
+
+    fn take(&mut self, group: Vec<Command>) {
+        let mut work = std::mem::take(&mut self.backlog);
+        work.extend(group);
+        if self.state.is_latched() {
+            return refuse(work, StoreError::Latched);
+        }
+        if let Some(why) = self.no_room() {
+            let (inserts, rest) = split(work);
+            refuse(inserts, why);
+            work = rest;
+        }
+        if !work.is_empty() {
+            self.commit(work);
+        }
+        if file::wal_bytes(&self.database) >= CHECKPOINT_BYTES {
+            self.checkpoint();
+        }
+        self.measure();
+    }
+
+    /// A commit of all of it or, when that does not fit, of what shrinks the store.
+    fn commit(&mut self, work: Vec<Command>) {
+        let started = Instant::now();
+        match self.write(&work) {
+            Ok(effects) => self.apply(work, effects, started),
+            Err(error) => match class(&error) {
+                StoreError::Latched => {
+                    self.latch(&error);
+                    refuse(work, StoreError::Unknown);
+                }
+                other => {
+                    tracing::warn!(%error, "a commit of the inbox failed; nothing of it is stored");
+                    let (inserts, rest) = split(work);
+                    let had_both = !inserts.is_empty();
+                    refuse(inserts, other);
+                    match self.write(&rest) {
+                        Ok(effects) if had_both => self.apply(rest, effects, started),
+                        _ => self.backlog = rest,
+                    }
+                }
+            },
+        }
+    }
+
+    fn write(&mut self, work: &[Command]) -> rusqlite::Result<Vec<Effect>> {
+        let now = now_ms();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let effects = work.iter().map(|command| write_one(&transaction, command, now)).collect::<rusqlite::Result<Vec<_>>>()?;
+        transaction.commit()?;
+        Ok(effects)
+    }
+
+    fn apply(&mut self, work: Vec<Command>, effects: Vec<Effect>, started: Instant) {
+        let mut stored = 0;
+        for (command, effect) in work.into_iter().zip(effects) {
+            let changed = self.settle_gates(&command, effect);
+            stored += u64::from(matches!(command, Command::Insert { .. }));
+            answer(command, changed);
+        }
+        self.state.committed(stored, started.elapsed());
+    }
+
+    /// What the commit means for the gates; gives the number of rows that it was about.
+    fn settle_gates(&self, command: &Command, effect: Effect) -> u64 {
+        match effect {
+            Effect::Inserted { existed } => u64::from(!existed),
+            Effect::Paid(lanes) => lanes.iter().map(|(lane, rows)| {
+                self.gates.paid(lane, *rows);
+                *rows
+            }).sum(),
+            Effect::Owed(lanes) => lanes.iter().map(|(lane, rows)| {
+                self.gates.owe_rows(lane, *rows);
+                *rows
+            }).sum(),
+            Effect::Assigned(partitions) => {
+                if let Command::Assign { topic, .. } = command {
+                    partitions.iter().for_each(|(partition, rows)| self.gates.assign(topic, *partition, *rows));
+                }
+                0
+            }
+            Effect::Nothing => 0,
+        }
+    }
+
+    fn no_room(&self) -> Option<StoreError> {
+        let free = file::free_bytes(self.database.parent()?);
+        let full = free < self.config.min_free.get() || self.state.used_bytes() >= self.config.max_bytes.get();
+        self.state.set_full(full);
+        full.then_some(StoreError::Full)
+    }
+
+    fn latch(&mut self, error: &rusqlite::Error) {
+        self.state.latch();
+        tracing::error!(%error, "the inbox's disk has failed: nothing more is stored until a restart; what was acknowledged is kept");
+    }
+
+    fn checkpoint(&mut self) {
+        if let Err(error) = file::checkpoint(&self.connection, "PASSIVE") {
+            match class(&error) {
+                StoreError::Latched => self.latch(&error),
+                _ => tracing::warn!(%error, "the inbox's log could not be brought into its file; it is tried again"),
+            }
+        }
+    }
+
+    fn tidy(&mut self) {
+        if self.state.is_latched() {
+            return;
+        }
+        if !self.backlog.is_empty() {
+            return self.take(Vec::new());
+        }
+        self.no_room();
+        let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0)).unwrap_or(0);
+        if free > i64::from(VACUUM_PAGES) {
+            let step = self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"));
+            if let Err(error) = step && matches!(class(&error), StoreError::Latched) {
+                return self.latch(&error);
+            }
+        }
+        if file::wal_bytes(&self.database) > 0 && self.state.has_written() {
+            self.checkpoint();
+        }
+        self.measure();
+    }
+
+    fn measure(&self) {
+        let count = |sql: &str| self.connection.prepare_cached(sql).and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+        if let Ok(bytes) = file::used_bytes(&self.connection, &self.database) {
+            self.state.set_used(bytes);
+        }
+        let oldest = count("SELECT at FROM rows ORDER BY seq LIMIT 1").ok();
+        self.state.set_oldest(oldest);
+        if let Ok(aside) = count("SELECT count(*) FROM poison") {
+            self.state.set_aside(aside);
+        }
+    }
+}
+
+fn write_one(transaction: &Transaction<'_>, command: &Command, now: i64) -> rusqlite::Result<Effect> {
+    match command {
+        Command::Insert { parcel, .. } => insert(transaction, parcel, now),
+        Command::Settle { name, settlement } => match settlement {
+            Settlement::Delivered => delete(transaction, "DELETE FROM rows WHERE name = ?1 RETURNING topic, partition", params![name.0]),
+            Settlement::NotDelivered { maybe } => {
+                let sql = "UPDATE rows SET not_before = 0, maybe = max(maybe, ?2) WHERE name = ?1";
+                transaction.prepare_cached(sql)?.execute(params![name.0, maybe])?;
+                Ok(Effect::Nothing)
+            }
+            Settlement::Never(reason) => set_aside(transaction, "name = ?3", params![now, reason, name.0], params![name.0]),
+        },
+        Command::Remove { lane, seqs, .. } => {
+            let mut statement = transaction.prepare_cached("DELETE FROM rows WHERE seq = ?1")?;
+            let mut rows = 0;
+            for seq in seqs {
+                rows += statement.execute(params![seq])? as u64;
+            }
+            Ok(Effect::Paid(HashMap::from([(lane.clone(), rows)])))
+        }
+        Command::Refused { seq, aside, .. } => {
+            transaction.prepare_cached("UPDATE rows SET attempts = attempts + 1, not_before = 0 WHERE seq = ?1")?.execute(params![seq])?;
+            match aside {
+                Some(reason) => set_aside(transaction, "seq = ?3", params![now, reason, seq], params![seq]),
+                None => Ok(Effect::Nothing),
+            }
+        }
+        Command::Assign { topic, rows, .. } => assign(transaction, topic, rows),
+        Command::Restore { .. } => restore(transaction),
+        Command::Purge { topic, .. } => {
+            let topic = topic.as_ref().map(Topic::as_str);
+            let rows = transaction.execute("DELETE FROM poison WHERE ?1 IS NULL OR topic = ?1", params![topic])? as u64;
+            Ok(Effect::Paid(HashMap::from([((nowhere(), 0), rows)])))
+        }
+    }
+}
+
+/// Rows that no gate stands behind: only their number matters.
+fn nowhere() -> Topic {
+    Topic::new("_").expect("a legal name")
+}
+
+fn insert(transaction: &Transaction<'_>, parcel: &Parcel, now: i64) -> rusqlite::Result<Effect> {
+    let (topic, partition) = parcel.owed.lane();
+    let sql = "INSERT INTO rows (name, topic, partition, arrival, not_before, maybe, attempts, at, body)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8) ON CONFLICT (name) DO NOTHING";
+    let made = transaction.prepare_cached(sql)?.execute(params![
+        parcel.name.0,
+        topic.as_str(),
+        partition,
+        parcel.arrival.cast_signed(),
+        parcel.not_before_ms,
+        parcel.maybe,
+        now,
+        row::encode(&parcel.routed)
+    ])?;
+    if made == 0 {
+        // The same event again: one document, which waits for the later of the two.
+        let sql = "UPDATE rows SET not_before = max(not_before, ?2), maybe = max(maybe, ?3) WHERE name = ?1";
+        transaction.prepare_cached(sql)?.execute(params![parcel.name.0, parcel.not_before_ms, parcel.maybe])?;
+    }
+    Ok(Effect::Inserted { existed: made == 0 })
+}
+
+/// Deletes rows and says from which lanes they were.
+fn delete(transaction: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<Effect> {
+    let mut lanes: HashMap<Lane, u64> = HashMap::new();
+    let mut statement = transaction.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    while let Some(row) = rows.next()? {
+        if let Some(lane) = lane_of(row.get(0)?, row.get(1)?) {
+            *lanes.entry(lane).or_default() += 1;
+        }
+    }
+    Ok(Effect::Paid(lanes))
+}
+
+fn lane_of(topic: String, partition: i32) -> Option<Lane> {
+    Topic::new(&topic).ok().map(|topic| (topic, partition))
+}
+
+fn set_aside(transaction: &Transaction<'_>, which: &str, copy: impl rusqlite::Params, remove: impl rusqlite::Params) -> rusqlite::Result<Effect> {
+    let sql = format!(
+        "INSERT OR REPLACE INTO poison (name, topic, partition, arrival, attempts, at, set_aside, reason, body)
+         SELECT name, topic, partition, arrival, attempts, at, ?1, ?2, body FROM rows WHERE {which}"
+    );
+    transaction.prepare_cached(&sql)?.execute(copy)?;
+    delete(transaction, &format!("DELETE FROM rows WHERE {} RETURNING topic, partition", which.replace("?3", "?1")), remove)
+}
+
+fn assign(transaction: &Transaction<'_>, topic: &Topic, rows: &[(i64, i32)]) -> rusqlite::Result<Effect> {
+    let mut statement = transaction.prepare_cached("UPDATE rows SET partition = ?2 WHERE seq = ?1 AND partition = -1 AND topic = ?3")?;
+    let mut partitions: HashMap<i32, u64> = HashMap::new();
+    for (seq, partition) in rows {
+        *partitions.entry(*partition).or_default() += statement.execute(params![seq, partition, topic.as_str()])? as u64;
+    }
+    Ok(Effect::Assigned(partitions.into_iter().collect()))
+}
+
+fn restore(transaction: &Transaction<'_>) -> rusqlite::Result<Effect> {
+    let sql = "INSERT INTO rows (name, topic, partition, arrival, not_before, maybe, attempts, at, body)
+               SELECT name, topic, partition, arrival, 0, 1, 0, at, body FROM poison WHERE true
+               ON CONFLICT (name) DO NOTHING RETURNING topic, partition";
+    let Effect::Paid(lanes) = delete(transaction, sql, [])? else { return Ok(Effect::Nothing) };
+    transaction.execute("DELETE FROM poison", [])?;
+    Ok(Effect::Owed(lanes))
+}
+
+fn split(work: Vec<Command>) -> (Vec<Command>, Vec<Command>) {
+    work.into_iter().partition(|command| matches!(command, Command::Insert { .. }))
+}
+
+/// Nobody may be listening any more; then nobody needs the answer.
+fn answer(command: Command, rows: u64) {
+    match command {
+        Command::Insert { parcel, reply } => {
+            let Parcel { name, owed, .. } = *parcel;
+            if rows > 0 {
+                owed.stored();
+            }
+            let _ = reply.send(Ok(Stored { name: name.to_string() }));
+        }
+        Command::Remove { reply, .. } | Command::Assign { reply, .. } => {
+            let _ = reply.send(());
+        }
+        Command::Restore { reply } | Command::Purge { reply, .. } => {
+            let _ = reply.send(rows);
+        }
+        Command::Settle { .. } | Command::Refused { .. } => {}
+    }
+}
+
+fn refuse(work: Vec<Command>, why: StoreError) {
+    for command in work {
+        if let Command::Insert { reply, .. } = command {
+            let reply: oneshot::Sender<Result<Stored, StoreError>> = reply;
+            let _ = reply.send(Err(why));
+        }
+    }
+}
+
+fn class(error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
+        _ => StoreError::Latched,
+    }
+}
+
+pub(super) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

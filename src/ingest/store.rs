@@ -1,0 +1,135 @@
+//! The trunk's second half: what the broker has not acknowledged goes to the inbox.
+//!
+//! A part that the producer still has is handed over together with its row, so that its late report finds the row. If
+//! the inbox does not take it, the part waits for that report until the answer's deadline.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::inbox::row::Parcel;
+use crate::inbox::{Settlement, StoreError, Stored, not_before_ms};
+use crate::receipt::{Doubt, Receipt, Refusal, Tier};
+use crate::sink::Unsent;
+use crate::sink::flight::{HandOver, Late, Pending};
+use crate::sink::report::Report;
+
+use super::{Answer, Ingest, in_broker};
+
+/// What a refused sender is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Kept free of `answer_deadline` for the answer itself.
+const ANSWER_MARGIN: Duration = Duration::from_millis(100);
+
+/// What the inbox says after the commit.
+type Commit = oneshot::Receiver<Result<Stored, StoreError>>;
+
+/// Where a part is after it was offered to the inbox.
+enum Offered {
+    /// In the inbox's queue; the answer comes after the commit.
+    Queued(Commit),
+    /// Not taken.
+    NotTaken,
+    /// The producer's report was quicker.
+    Reported(Report),
+}
+
+/// A part between the two tiers.
+struct Part {
+    receipt: Receipt,
+    doubt: Doubt,
+    pending: Option<Pending>,
+    offered: Offered,
+    routed: std::sync::Arc<crate::route::Routed>,
+}
+
+impl Ingest {
+    /// Stores parts, in their order, and answers each after its commit.
+    pub(super) async fn store(&self, unsent: Vec<Unsent>, started: Instant) -> Vec<Answer> {
+        let limit = self.sink.config().answer_deadline.get().saturating_sub(ANSWER_MARGIN);
+        let deadline = tokio::time::Instant::from_std(started + limit);
+        let parts: Vec<Part> = unsent.into_iter().map(|unsent| self.offer(unsent)).collect();
+        let mut answers = Vec::with_capacity(parts.len());
+        for part in parts {
+            answers.push(settle(part, deadline).await);
+        }
+        answers
+    }
+
+    fn offer(&self, unsent: Unsent) -> Part {
+        let Unsent { routed, arrival, owed, doubt, pending } = unsent;
+        let name = routed.name();
+        let receipt = Receipt { id: routed.id().clone(), topic: routed.topic().clone(), tier: Tier::Inbox { name: name.to_string() } };
+        let mut part = Part { receipt, doubt, pending, offered: Offered::NotTaken, routed };
+        if !part.routed.may_store() {
+            return part;
+        }
+        let held = if part.pending.is_some() { not_before_ms(self.held_for()) } else { 0 };
+        let maybe = doubt == Doubt::MaybeDelivered;
+        let parcel = Parcel { routed: std::sync::Arc::clone(&part.routed), name, arrival, not_before_ms: held, maybe, owed };
+        part.offered = match &part.pending {
+            None => self.inbox.store(parcel).map_or(Offered::NotTaken, Offered::Queued),
+            Some(pending) => self.hand_over(pending, parcel),
+        };
+        part
+    }
+
+    fn hand_over(&self, pending: &Pending, parcel: Parcel) -> Offered {
+        let name = parcel.name;
+        let inbox = std::sync::Arc::clone(&self.inbox);
+        let late: Late = Box::new(move |report| inbox.settle(name, settlement(&report)));
+        let mut queued = None;
+        let outcome = pending.hand_over(late, || {
+            queued = self.inbox.store(parcel).ok();
+            queued.is_some()
+        });
+        match (outcome, queued) {
+            (HandOver::Reported(report), _) => Offered::Reported(report),
+            (HandOver::Taken, Some(commit)) => Offered::Queued(commit),
+            (HandOver::Taken | HandOver::NoRoom, _) => Offered::NotTaken,
+        }
+    }
+
+    /// How long the producer may still deliver what it has.
+    fn held_for(&self) -> Duration {
+        self.sink.config().message_timeout.get() + Duration::from_secs(2)
+    }
+}
+
+async fn settle(part: Part, deadline: tokio::time::Instant) -> Answer {
+    let Part { receipt, doubt, pending, offered, routed } = part;
+    let (mut doubt, mut report) = (doubt, None);
+    match offered {
+        Offered::Queued(commit) => match timeout_at(deadline, commit).await {
+            Ok(Ok(Ok(_))) => return Ok(receipt),
+            // Not answered in time, or not known: it may be stored, and be delivered by replay.
+            Err(_) | Ok(Ok(Err(StoreError::Unknown)) | Err(_)) => doubt = Doubt::MaybeDelivered,
+            Ok(Ok(Err(_))) => {}
+        },
+        Offered::NotTaken => {}
+        Offered::Reported(early) => report = Some(early),
+    }
+    if let (None, Some(pending)) = (&report, &pending) {
+        // A timeout leaves the report away: the outcome stays unknown.
+        let _ = timeout_at(deadline, pending.all_reported()).await;
+        report = pending.reported();
+    }
+    match report {
+        Some(Report::Delivered { partition, offset }) => Ok(in_broker(&routed, partition, offset)),
+        Some(Report::NotStored(_)) => Err(Refusal::Unavailable { wait: RETRY_AFTER, doubt: Doubt::NotStored }),
+        _ => Err(Refusal::Unavailable { wait: RETRY_AFTER, doubt }),
+    }
+}
+
+fn settlement(report: &Report) -> Settlement {
+    match report {
+        Report::Delivered { .. } => Settlement::Delivered,
+        Report::NotStored(_) => Settlement::NotDelivered { maybe: false },
+        Report::Unknown(_) => Settlement::NotDelivered { maybe: true },
+        // The topic may come back, and the row keeps what was acknowledged.
+        Report::Permanent(crate::sink::report::Never::NoTopic) => Settlement::NotDelivered { maybe: false },
+        Report::Permanent(_) => Settlement::NotDelivered { maybe: false },
+    }
+}

@@ -1,0 +1,321 @@
+//! The sink: the broker, behind a producer, a catalog and a breaker.
+//!
+//! [`Sink::send`] gives every part exactly one [`Fate`] by its deadline, whatever the broker does. A part that is still
+//! with the producer then is handed back with its [`Pending`], so that the inbox can take it and hear of its late report.
+//! Nothing is sent behind something that is owed to the same partition.
+
+pub mod breaker;
+pub mod catalog;
+mod config;
+pub mod flight;
+pub mod partition;
+mod producer;
+pub mod report;
+mod supervisor;
+pub mod topics;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::drain::Drain;
+use crate::event::Topic;
+use crate::gate::{Gates, Owed, UNASSIGNED};
+use crate::receipt::{Doubt, Refusal};
+use crate::route::Routed;
+
+use breaker::{Breaker, Patience, State};
+use catalog::{Catalog, Lookup, Source};
+use flight::{Flight, Pending};
+use producer::Producer;
+use report::{Never, Report};
+
+pub use config::{Compression, Config, Mechanism, SecurityProtocol};
+
+/// How often a waiting send looks whether its topic is gone.
+const GONE_CHECK: Duration = Duration::from_millis(100);
+
+/// Keyless records stay on a partition for so many, so that they travel together.
+const STICKY: u32 = 64;
+
+/// Up to so many rows, a partition's gate is worth waiting for instead of writing one more row.
+const NEARLY_OPEN: u64 = 1_000;
+
+/// What became of a part by its deadline.
+#[derive(Debug)]
+pub enum Fate {
+    /// The broker has it.
+    Delivered {
+        /// The record.
+        routed: Arc<Routed>,
+        /// The partition.
+        partition: i32,
+        /// The offset in it.
+        offset: i64,
+    },
+    /// It will never be taken.
+    Refused(Refusal),
+    /// It is the inbox's now, if its route has one.
+    Unsent(Unsent),
+}
+
+/// A part that the broker did not acknowledge.
+#[derive(Debug)]
+pub struct Unsent {
+    /// The record.
+    pub routed: Arc<Routed>,
+    /// Its place in the order of arrivals.
+    pub arrival: u64,
+    /// The closed gate of its partition.
+    pub owed: Owed,
+    /// Whether it may be delivered all the same.
+    pub doubt: Doubt,
+    /// The producer still has it, and will report.
+    pub pending: Option<Pending>,
+}
+
+/// A part and its place.
+struct Placed {
+    routed: Arc<Routed>,
+    partition: i32,
+    arrival: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sink {
+    config: Config,
+    gates: Arc<Gates>,
+    breaker: Arc<Breaker>,
+    catalog: Arc<Catalog>,
+    producer: Option<Arc<Producer>>,
+    sticky: AtomicU32,
+}
+
+impl Sink {
+    /// A sink; without brokers it refuses everything as not stored.
+    pub fn new(config: Config, gates: Arc<Gates>, catalog: Arc<Catalog>) -> Result<Self, String> {
+        let patience = Patience {
+            failover_after: config.failover_after.get(),
+            first_ack: config.first_ack.get(),
+            probe_every: Duration::from_secs(1),
+        };
+        let breaker = Arc::new(Breaker::new(patience, Instant::now()));
+        let producer = if config.brokers.is_empty() {
+            None
+        } else {
+            let settings = config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
+            Some(Arc::new(Producer::new(settings, Arc::clone(&breaker)).map_err(|error| error.to_string())?))
+        };
+        Ok(Self { config, gates, breaker, catalog, producer, sticky: AtomicU32::new(0) })
+    }
+
+    /// Starts what keeps it: the catalog's refresh and the watch over the producer.
+    pub fn start(self: &Arc<Self>, drain: &Drain, wanted: Box<dyn Fn(&Topic) -> bool + Send + Sync>) -> Result<(), String> {
+        let Some(producer) = &self.producer else { return Ok(()) };
+        let settings = self.config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
+        let source = Source::new(&settings, wanted).map_err(|error| error.to_string())?;
+        tokio::spawn(Arc::clone(&self.catalog).keep_fresh(source, self.config.catalog_refresh.get(), drain.signal()));
+        tokio::spawn(supervisor::watch(Arc::clone(&self.breaker), Arc::clone(producer), Arc::clone(&self.catalog), drain.signal()));
+        Ok(())
+    }
+
+    /// Whether a broker is configured.
+    pub fn has_broker(&self) -> bool {
+        self.producer.is_some()
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The breaker.
+    pub fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Records that the producer has and has not reported.
+    pub fn queued(&self) -> u64 {
+        self.producer.as_ref().map_or(0, |producer| producer.queued())
+    }
+
+    /// Sends parts, each with its topic's number of partitions (none: no catalog was ever seen), and waits for each
+    /// one's fate until the deadline.
+    pub async fn send(&self, parts: Vec<(Routed, Option<i32>)>) -> Vec<Fate> {
+        let placed = self.place(parts);
+        self.wait_for_gates(&placed).await;
+        let started = Instant::now();
+        let admitted = self.producer.as_ref().filter(|_| self.breaker.admits(started));
+        let Some(producer) = admitted else {
+            return placed.into_iter().map(|part| self.unsent(part, Doubt::NotStored, None)).collect();
+        };
+        let is_live = |part: &Placed| part.partition != UNASSIGNED && self.gates.is_open(part.routed.topic(), part.partition);
+        let live: Vec<bool> = placed.iter().map(is_live).collect();
+        let flight = Flight::new(live.iter().filter(|live| **live).count());
+        let waiting = Waiting::new(&self.breaker, flight.waiting() as u64);
+        for (slot, part) in placed.iter().zip(&live).filter(|(_, live)| **live).map(|(part, _)| part).enumerate() {
+            producer.send(&flight, slot, &part.routed, part.partition);
+        }
+        self.wait(&flight, &placed, started).await;
+        drop(waiting);
+        self.fates(placed, &live, &flight)
+    }
+
+    /// Sends rows of the inbox, all of one partition, in order. The caller waits for the flight; nobody's patience is tried.
+    pub fn resend(&self, rows: &[Routed], partition: i32) -> Option<Arc<Flight>> {
+        let producer = self.producer.as_ref()?;
+        let flight = Flight::new(rows.len());
+        for (slot, routed) in rows.iter().enumerate() {
+            producer.send(&flight, slot, routed, partition);
+        }
+        Some(flight)
+    }
+
+    /// Waits until the producer has reported everything, at most so long. For the drain; blocks a thread of its own.
+    pub async fn flush(&self, limit: Duration) -> bool {
+        let Some(producer) = self.producer.clone() else { return true };
+        tokio::task::spawn_blocking(move || producer.flush(limit)).await.unwrap_or(false)
+    }
+
+    fn place(&self, parts: Vec<(Routed, Option<i32>)>) -> Vec<Placed> {
+        let first = self.gates.arrivals(parts.len() as u64);
+        let turn = self.sticky.fetch_add(1, Ordering::Relaxed) / STICKY;
+        let place = |(arrival, (routed, count)): (u64, (Routed, Option<i32>))| {
+            let partition = match count {
+                None => UNASSIGNED,
+                Some(count) => self.partition(&routed, count, turn),
+            };
+            Placed { routed: Arc::new(routed), partition, arrival }
+        };
+        (first..).zip(parts).map(place).collect()
+    }
+
+    /// By the key; without one, a partition that is not gated.
+    fn partition(&self, routed: &Routed, count: i32, turn: u32) -> i32 {
+        if let Some(key) = routed.key() {
+            return partition::of_key(key, count);
+        }
+        let begin = i32::try_from(turn % u32::try_from(count.max(1)).unwrap_or(1)).unwrap_or(0);
+        let turns = (0..count).map(|step| (begin + step) % count);
+        turns.into_iter().find(|partition| self.gates.is_open(routed.topic(), *partition)).unwrap_or(begin)
+    }
+
+    /// Gates that are about to open are waited for: else a busy partition would never come home.
+    async fn wait_for_gates(&self, placed: &[Placed]) {
+        if self.gates.total() == 0 || !self.has_broker() || self.breaker.state() != State::Closed {
+            return;
+        }
+        let deadline = tokio::time::Instant::now() + self.config.failover_after.get();
+        for part in placed {
+            let owed = self.gates.owed(part.routed.topic(), part.partition);
+            if owed > 0 && owed <= NEARLY_OPEN {
+                let opened = self.gates.opened(part.routed.topic(), part.partition);
+                if tokio::time::timeout_at(deadline, opened).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Until all is reported, the breaker opens, a topic turns out to be gone, or the deadline.
+    async fn wait(&self, flight: &Arc<Flight>, placed: &[Placed], started: Instant) {
+        let patience = if self.breaker.is_proven() { self.config.send_deadline.get() } else { self.first_deadline() };
+        let mut state = self.breaker.watch();
+        let opened_at_start = *state.borrow_and_update() != State::Closed;
+        let deadline = tokio::time::Instant::from_std(started + patience);
+        loop {
+            tokio::select! {
+                biased;
+                () = flight.all_reported() => return,
+                () = tokio::time::sleep_until(deadline) => return,
+                _ = state.wait_for(|state| *state == State::Open), if !opened_at_start => return,
+                () = tokio::time::sleep(GONE_CHECK) => {
+                    if placed.iter().any(|part| self.is_gone(part.routed.topic())) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A producer that has not proven itself needs more time, but the answer has a deadline too.
+    fn first_deadline(&self) -> Duration {
+        self.config.answer_deadline.get().saturating_sub(Duration::from_millis(400)).max(self.config.send_deadline.get())
+    }
+
+    fn is_gone(&self, topic: &Topic) -> bool {
+        self.catalog.peek(topic) == Lookup::Absent
+    }
+
+    fn fates(&self, placed: Vec<Placed>, live: &[bool], flight: &Arc<Flight>) -> Vec<Fate> {
+        let mut slot = 0;
+        let fate = |(part, live): (Placed, &bool)| {
+            if !live {
+                return self.unsent(part, Doubt::NotStored, None);
+            }
+            slot += 1;
+            self.fate(part, flight, slot - 1)
+        };
+        placed.into_iter().zip(live).map(fate).collect()
+    }
+
+    fn fate(&self, part: Placed, flight: &Arc<Flight>, slot: usize) -> Fate {
+        let Some(report) = flight.reported(slot) else {
+            if self.is_gone(part.routed.topic()) {
+                return Fate::Refused(Refusal::Denied { topic: part.routed.topic().to_string() });
+            }
+            return self.unsent(part, Doubt::MaybeDelivered, Some(Pending::new(flight, slot)));
+        };
+        self.reported(part, &report)
+    }
+
+    fn reported(&self, part: Placed, report: &Report) -> Fate {
+        match report {
+            Report::Delivered { partition, offset } => Fate::Delivered { routed: part.routed, partition: *partition, offset: *offset },
+            Report::NotStored(_) => self.unsent(part, Doubt::NotStored, None),
+            Report::Unknown(_) => self.unsent(part, Doubt::MaybeDelivered, None),
+            Report::Permanent(Never::NoTopic) => {
+                self.catalog.want();
+                Fate::Refused(Refusal::Denied { topic: part.routed.topic().to_string() })
+            }
+            // The record alone fits, or the route had refused it: the batch it travelled in did not. It will fit alone.
+            Report::Permanent(Never::TooLarge) => {
+                self.catalog.want();
+                self.unsent(part, Doubt::NotStored, None)
+            }
+            Report::Permanent(Never::Invalid(reason)) => {
+                Fate::Refused(Refusal::Invalid { message: format!("the topic refuses the record: {reason}"), field: None })
+            }
+        }
+    }
+
+    fn unsent(&self, part: Placed, doubt: Doubt, pending: Option<Pending>) -> Fate {
+        let owed = self.gates.owe(part.routed.topic(), part.partition);
+        Fate::Unsent(Unsent { routed: part.routed, arrival: part.arrival, owed, doubt, pending })
+    }
+}
+
+/// Parts that the breaker counts as waiting; they leave when this is dropped.
+struct Waiting<'a> {
+    breaker: &'a Breaker,
+    parts: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(breaker: &'a Breaker, parts: u64) -> Self {
+        breaker.sent(parts, Instant::now());
+        Self { breaker, parts }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.breaker.left(self.parts);
+    }
+}

@@ -1,0 +1,130 @@
+//! The producer of events: librdkafka behind one completion for each send.
+//!
+//! What always holds: every record that librdkafka took has exactly one report, which its [`Flight`] gets from the
+//! producer's own thread. Nothing is ever purged while the producer is in use: after a freeze, purged messages were
+//! appended all the same, and a purge of the queue alone made acknowledged ones go out again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use crate::route::Routed;
+
+use super::breaker::Breaker;
+use super::flight::Flight;
+use super::report::{self, Report};
+
+/// What librdkafka gives back with a report: the send, and the part of it.
+type Opaque = Box<(Arc<Flight>, usize)>;
+
+/// Hears librdkafka's reports, on the producer's thread.
+pub(super) struct Context {
+    breaker: Arc<Breaker>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => tracing::error!(facility, message, "librdkafka"),
+            _ => tracing::debug!(facility, message, "librdkafka"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // Connection faults come by the hundred in an outage; the breaker says once what they mean.
+        tracing::debug!(%error, reason, "the producer reports an error");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Opaque;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: Opaque) {
+        let (flight, part) = *opaque;
+        let report = match result {
+            Ok(message) => Report::Delivered { partition: message.partition(), offset: message.offset() },
+            Err((error, _)) => report::of_delivery(error),
+        };
+        match &report {
+            Report::Delivered { .. } => self.breaker.acknowledged(Instant::now()),
+            answer if answer.is_answer() => self.breaker.answered(Instant::now()),
+            _ => {}
+        }
+        flight.report(part, report);
+    }
+}
+
+/// The producer, and how to make another one.
+pub(super) struct Producer {
+    settings: ClientConfig,
+    breaker: Arc<Breaker>,
+    live: ArcSwap<ThreadedProducer<Context>>,
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    pub(super) fn new(settings: ClientConfig, breaker: Arc<Breaker>) -> KafkaResult<Self> {
+        let live = make(&settings, &breaker)?;
+        Ok(Self { settings, breaker, live: ArcSwap::from_pointee(live) })
+    }
+
+    /// Gives one part to librdkafka, which copies it. A part that it does not take is reported at once.
+    pub(super) fn send(&self, flight: &Arc<Flight>, part: usize, routed: &Routed, partition: i32) {
+        let mut record = BaseRecord::with_opaque_to(routed.topic().as_str(), Box::new((Arc::clone(flight), part)))
+            .partition(partition)
+            .timestamp(routed.timestamp_ms())
+            .payload(routed.value().as_ref())
+            .headers(headers(routed));
+        if let Some(key) = routed.key() {
+            record = record.key(key.as_ref());
+        }
+        if let Err((error, _)) = self.live.load().send(record) {
+            flight.report(part, report::of_enqueue(&error));
+        }
+    }
+
+    /// Records that librdkafka has and has not reported.
+    pub(super) fn queued(&self) -> u64 {
+        u64::try_from(self.live.load().in_flight_count()).unwrap_or(0)
+    }
+
+    /// Whether librdkafka has given up on its producer id.
+    pub(super) fn is_fatal(&self) -> bool {
+        self.live.load().client().fatal_error().is_some()
+    }
+
+    /// Puts a new producer in the old one's place. What the old one holds is reported as unknown while it ends, in a thread of its own, because its end blocks.
+    pub(super) fn rebuild(&self) -> KafkaResult<()> {
+        let old = self.live.swap(Arc::new(make(&self.settings, &self.breaker)?));
+        self.breaker.renewed();
+        std::thread::spawn(move || drop(old));
+        Ok(())
+    }
+
+    /// Waits until everything is reported, at most so long. Blocks: call it off the reactor.
+    pub(super) fn flush(&self, limit: Duration) -> bool {
+        self.live.load().flush(limit).is_ok()
+    }
+}
+
+fn make(settings: &ClientConfig, breaker: &Arc<Breaker>) -> KafkaResult<ThreadedProducer<Context>> {
+    ThreadedProducer::from_config_and_context(settings, Context { breaker: Arc::clone(breaker) })
+}
+
+fn headers(routed: &Routed) -> OwnedHeaders {
+    routed.headers().iter().fold(OwnedHeaders::new_with_capacity(routed.headers().len()), |all, (key, value)| {
+        all.insert(Header { key, value: Some(value.as_ref()) })
+    })
+}
