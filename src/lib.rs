@@ -4,6 +4,7 @@
 //! (written by the trunk)
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod auth;
 pub mod drain;
 pub mod event;
@@ -11,4 +12,5 @@ pub mod ingest;
 pub mod limits;
 pub mod listeners;
 pub mod receipt;
+pub mod telemetry;
 pub mod units;

@@ -42,9 +42,11 @@ pub struct Quotas<C: Clock = MonotonicClock> {
     clock: C,
     tiers: BTreeMap<String, Limits<C>>,
     default_tier: String,
-    shards: Vec<Mutex<HashMap<Box<str>, Account<C::Instant>>>>,
+    shards: Vec<Mutex<Accounts<C::Instant>>>,
     hasher: RandomState,
 }
+
+type Accounts<I> = HashMap<Box<str>, Account<I>>;
 
 /// One tier's two limiters.
 #[derive(Debug)]
@@ -126,7 +128,7 @@ impl<C: Clock + Clone> Quotas<C> {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    fn shard(&self, name: &str) -> &Mutex<HashMap<Box<str>, Account<C::Instant>>> {
+    fn shard(&self, name: &str) -> &Mutex<Accounts<C::Instant>> {
         let hash = self.hasher.hash_one(name);
         &self.shards[usize::try_from(hash % SHARDS as u64).expect("below the number of shards")]
     }
@@ -228,12 +230,12 @@ impl StateStore for InSlot {
     }
 }
 
-fn forget_restored<I: Reference>(shard: &mut HashMap<Box<str>, Account<I>>, now: I) {
+fn forget_restored<I: Reference>(shard: &mut Accounts<I>, now: I) {
     shard.retain(|_, account| now.duration_since(account.charged) < account.restored_after);
 }
 
 /// Keeps a shard within its share of [`MAX_ACCOUNTS`]. Who was idle longest has most of its quota back anyway.
-fn make_room<I: Reference>(shard: &mut HashMap<Box<str>, Account<I>>, now: I) {
+fn make_room<I: Reference>(shard: &mut Accounts<I>, now: I) {
     if shard.len() < MAX_ACCOUNTS / SHARDS {
         return;
     }
