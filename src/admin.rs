@@ -4,6 +4,7 @@
 //! never from somebody's web page; it answers until the process ends, so that the drain can be watched; it shows no
 //! principal, no payload and no credential. It reads snapshots and owns nothing.
 
+mod ask;
 mod serve;
 pub mod status;
 
@@ -26,6 +27,7 @@ use serde_json::json;
 
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::CONTENT_TYPE as METRICS_TYPE;
+pub use ask::{ask_status, send};
 pub use serve::bind;
 pub use status::Status;
 
@@ -99,8 +101,25 @@ pub struct Selection {
     pub name: Option<String>,
     /// Only those set aside as poison.
     pub poison: bool,
+    /// At most so many, oldest first; none: no limit.
+    pub limit: Option<u64>,
     /// Said on purpose: everything. Purging needs this or a condition.
     pub all: bool,
+}
+
+impl Command {
+    fn path(&self) -> &'static str {
+        match self {
+            Self::Replay(_) => "/inbox/replay",
+            Self::Purge(_) => "/inbox/purge",
+        }
+    }
+
+    fn selection(&self) -> &Selection {
+        match self {
+            Self::Replay(selection) | Self::Purge(selection) => selection,
+        }
+    }
 }
 
 impl Selection {

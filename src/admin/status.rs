@@ -138,10 +138,14 @@ pub struct IssuerStatus {
     pub name: String,
     /// Keys that are known.
     pub keys: u64,
-    /// Seconds since they were fetched; none: they are static, or were never had.
-    pub keys_age_s: Option<u64>,
-    /// Why the last fetch failed, if it did.
-    pub error: Option<String>,
+    /// Seconds since they were fetched; none: they are configured, or were never had.
+    pub age_s: Option<u64>,
+    /// Whether they are past their announced life.
+    pub stale: bool,
+    /// Whether its tokens can be verified now.
+    pub usable: bool,
+    /// What went wrong with the last fetch, if it did.
+    pub last_error: Option<String>,
 }
 
 impl Status {

@@ -161,6 +161,19 @@ async fn a_command_reaches_the_inbox_and_its_end_is_told() {
 }
 
 #[tokio::test]
+async fn the_command_line_asks_the_gate_beside_it() {
+    let gate = gate().await;
+    let selection = Selection { topic: Some("orders".to_owned()), limit: Some(7), ..Selection::default() };
+    assert_eq!(send(gate.address, &Command::Purge(selection.clone())).await, Ok(5));
+    assert_eq!(gate.commands.lock().expect("not poisoned").clone(), [Command::Purge(selection)]);
+    assert_eq!(ask_status(gate.address).await, Ok(snapshot()));
+    let busy = Selection { topic: Some("busy".to_owned()), ..Selection::default() };
+    assert_eq!(send(gate.address, &Command::Purge(busy)).await, Err("the inbox is busy".to_owned()));
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
+    assert!(send(free, &Command::Replay(Selection::default())).await.expect_err("nobody there").contains("is it running"));
+}
+
+#[tokio::test]
 async fn a_command_from_a_web_page_or_without_its_mark_is_refused() {
     let gate = gate().await;
     for headers in [

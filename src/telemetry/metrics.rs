@@ -189,6 +189,8 @@ vocabulary! {
     sink_acked: Counter,
     /// Events that the broker did not acknowledge, by what that means.
     sink_failed: By<SinkFailure, Counter>,
+    /// The same events by reason.
+    sink_failure_reasons: By<SinkReason, Counter>,
     /// Time from the hand-over to the producer to the broker's acknowledgement.
     sink_ack_seconds: Histogram,
     /// The breaker: 0 closed, 1 half-open, 2 open (snapshot).

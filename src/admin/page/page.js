@@ -81,7 +81,7 @@ function show(s) {
   reasons.replaceChildren(...s.not_ready.map((reason) => Object.assign(document.createElement("li"), { textContent: reason })));
 
   const breaker = { closed: ["closed", "good"], half_open: ["half-open", "warn"], open: ["open", "bad"] }[s.sink.breaker];
-  write("breaker", ...breaker);
+  write("breaker", ...(s.sink.brokers.length === 0 ? ["no broker", "warn"] : breaker));
   write("since", span(s.sink.since_s));
   write("rows", many(s.inbox.rows, "row"), s.inbox.rows > 0 ? "warn" : "good");
   write("oldest", s.inbox.oldest_age_s == null ? "nothing awaits delivery" : `oldest ${span(s.inbox.oldest_age_s)}`);
@@ -90,7 +90,7 @@ function show(s) {
   write("connections", count(s.limits.connections));
   meter("connections-meter", s.limits.connections, s.limits.connections_limit);
 
-  write("brokers", s.sink.brokers.join(", ") || "none configured");
+  write("brokers", s.sink.brokers.join("\n") || "none configured");
   write("queue", `${many(s.sink.queue_messages, "event")}, ${bytes(s.sink.queue_bytes)}`);
   write("catalog", s.sink.catalog.age_s == null ? "never fetched" : `${span(s.sink.catalog.age_s)} old`);
   write("last-error", s.sink.last_error ?? "none");
@@ -102,8 +102,9 @@ function show(s) {
   write("latched", s.inbox.latched ?? "no");
 
   table("listeners", s.listeners.map((l) => [l.name, l.address, l.tls]), "none bound");
+  const fetched = (i) => (i.age_s == null ? (i.usable ? "configured" : "never") : `${span(i.age_s)} ago${i.stale ? ", stale" : ""}`);
   table("issuers", s.auth.issuers.map((i) => [
-    { text: i.name, fault: i.error }, { text: count(i.keys), kind: "number" }, i.keys_age_s == null ? "static" : `${span(i.keys_age_s)} ago`,
+    { text: i.name, fault: i.last_error ?? (i.usable ? undefined : "cannot be verified now") }, { text: count(i.keys), kind: "number" }, fetched(i),
   ]), "none configured");
   const topics = s.sink.catalog.topics.slice(0, MAX_TOPICS).map((t) => [
     t.name, { text: t.partitions === 0 ? "missing" : count(t.partitions), kind: t.partitions === 0 ? "number fault" : "number" },

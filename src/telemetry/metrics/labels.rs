@@ -159,26 +159,39 @@ label! {
     AuthFailure = "reason" {
         /// None were shown.
         Missing = "missing",
+        /// Longer than credentials can be.
+        TooLong = "too_long",
         /// Not in the form of credentials.
         Malformed = "malformed",
+        /// A header that we do not follow.
+        Header = "header",
         /// From an issuer that is not configured.
-        UnknownIssuer = "unknown_issuer",
+        Issuer = "issuer",
+        /// Another algorithm than the key has.
+        Algorithm = "algorithm",
         /// Signed with a key that its issuer does not publish.
         UnknownKey = "unknown_key",
-        /// An algorithm or a header that is not allowed.
-        Algorithm = "algorithm",
+        /// The issuer's keys could not be had.
+        NoKeys = "no_keys",
         /// The signature does not verify.
         Signature = "signature",
+        /// A claim is missing or in a form that we do not take.
+        Claims = "claims",
+        /// For somebody else.
+        Audience = "audience",
         /// Expired.
         Expired = "expired",
         /// Not valid yet.
         NotYet = "not_yet",
-        /// A claim is missing or wrong: issuer, audience, subject.
-        Claims = "claims",
-        /// The issuer's keys could not be had.
-        NoKeys = "no_keys",
-        /// Revoked.
-        Revoked = "revoked",
+        /// Any other reason.
+        Other = "other",
+    }
+}
+
+impl AuthFailure {
+    /// The reason of this name.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == name).unwrap_or(Self::Other)
     }
 }
 
@@ -263,6 +276,47 @@ label! {
         Unknown = "unknown",
         /// Refused for good: too large, not authorized, invalid.
         Permanent = "permanent",
+    }
+}
+
+label! {
+    /// Why a send failed, in the broker's or the producer's words.
+    SinkReason = "reason" {
+        /// The partition has no leader, or another one.
+        Leader = "leader",
+        /// Too few in-sync replicas.
+        NotEnoughReplicas = "not_enough_replicas",
+        /// Too few in-sync replicas, and appended all the same.
+        NotEnoughReplicasAfterAppend = "not_enough_replicas_after_append",
+        /// The producer's queue is full.
+        QueueFull = "queue_full",
+        /// The producer did not take it.
+        NotEnqueued = "not_enqueued",
+        /// No answer in time.
+        TimedOut = "timed_out",
+        /// The connection was lost.
+        Transport = "transport",
+        /// Given up by the producer.
+        Purged = "purged",
+        /// The topic does not exist, or is not ours to write.
+        NoTopic = "no_topic",
+        /// Larger than the topic takes.
+        TooLarge = "too_large",
+        /// A time that the topic does not take.
+        InvalidTimestamp = "invalid_timestamp",
+        /// A record that the topic does not take.
+        InvalidRecord = "invalid_record",
+        /// Against a policy of the broker.
+        PolicyViolation = "policy_violation",
+        /// Any other reason.
+        Other = "other",
+    }
+}
+
+impl SinkReason {
+    /// The reason of this name.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == name).unwrap_or(Self::Other)
     }
 }
 
