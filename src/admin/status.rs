@@ -1,0 +1,214 @@
+//! What `/status` shows: one snapshot of the whole gate, and the gauges that are read from it.
+//!
+//! Numbers, states and names of configuration only: no principal, no payload, no credential.
+
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels::Outcome;
+use crate::telemetry::metrics::{Metrics, labels::Door};
+
+/// A snapshot of the gate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of the program.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// `serving`, `leaving`, `finishing` or `storing`.
+    pub phase: String,
+    /// What is bound.
+    pub listeners: Vec<ListenerStatus>,
+    /// The way to the broker.
+    pub sink: SinkStatus,
+    /// The durable fallback.
+    pub inbox: InboxStatus,
+    /// The bounds of the whole gate.
+    pub limits: LimitsStatus,
+    /// Who vouches for principals.
+    pub auth: AuthStatus,
+}
+
+/// A bound socket.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// `https`, `admin`, ...
+    pub name: String,
+    /// Address and port as they were bound.
+    pub address: String,
+    /// Where TLS ends: `here`, `front` or `off`.
+    pub tls: String,
+}
+
+/// The way to the broker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// Whether the broker is trusted.
+    pub breaker: Breaker,
+    /// Seconds since the breaker came into this state.
+    pub since_s: u64,
+    /// The configured brokers; none: the gate has only its inbox.
+    pub brokers: Vec<String>,
+    /// What went wrong last, if anything did.
+    pub last_error: Option<String>,
+    /// Events that the producer holds.
+    pub queue_messages: u64,
+    /// Bytes that the producer holds.
+    pub queue_bytes: u64,
+    /// What is known of the topics.
+    pub catalog: CatalogStatus,
+}
+
+/// The state of trust in the sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Breaker {
+    /// Events go to the broker.
+    Closed,
+    /// One event is on its way to find out.
+    HalfOpen,
+    /// Events go to the inbox. Where a snapshot begins, too: trust is not assumed.
+    #[default]
+    Open,
+}
+
+/// What is known of the topics.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CatalogStatus {
+    /// The topics of the routes.
+    pub topics: Vec<TopicStatus>,
+    /// Seconds since it was fetched; none: never.
+    pub age_s: Option<u64>,
+}
+
+/// A topic.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TopicStatus {
+    /// Its name.
+    pub name: String,
+    /// Its partitions; 0: it does not exist.
+    pub partitions: u32,
+}
+
+/// The durable fallback.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InboxStatus {
+    /// `disk`, `firestore`, or `none`.
+    pub tier: String,
+    /// Rows that await delivery.
+    pub rows: u64,
+    /// Those of them that wait because a producer may still deliver them.
+    pub held: u64,
+    /// Rows set aside.
+    pub poison: u64,
+    /// Bytes that it takes.
+    pub bytes: u64,
+    /// Bytes that it may take.
+    pub budget_bytes: u64,
+    /// Age of the oldest row that awaits delivery, in seconds.
+    pub oldest_age_s: Option<u64>,
+    /// Why it takes nothing until a restart, if so.
+    pub latched: Option<String>,
+}
+
+/// The bounds of the whole gate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LimitsStatus {
+    /// Bytes in flight.
+    pub in_flight: u64,
+    /// Bytes that may be in flight.
+    pub in_flight_limit: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Connections that may be open.
+    pub connections_limit: u64,
+}
+
+/// Who vouches for principals.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AuthStatus {
+    /// The configured issuers.
+    pub issuers: Vec<IssuerStatus>,
+}
+
+/// An issuer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IssuerStatus {
+    /// The name of its section in the configuration.
+    pub name: String,
+    /// Keys that are known.
+    pub keys: u64,
+    /// Seconds since they were fetched; none: they are configured, or were never had.
+    pub age_s: Option<u64>,
+    /// Whether they are past their announced life.
+    pub stale: bool,
+    /// Whether its tokens can be verified now.
+    pub usable: bool,
+    /// What went wrong with the last fetch, if it did.
+    pub last_error: Option<String>,
+}
+
+impl Status {
+    /// Sets the gauges that are marked "snapshot" in the vocabulary.
+    pub(super) fn set_gauges(&self, to: &Metrics) {
+        let (sink, inbox, limits) = (&self.sink, &self.inbox, &self.limits);
+        let breaker = match sink.breaker {
+            Breaker::Closed => 0.0,
+            Breaker::HalfOpen => 1.0,
+            Breaker::Open => 2.0,
+        };
+        to.breaker_state.set(breaker);
+        for (gauge, value) in [
+            (&to.connections_open, limits.connections),
+            (&to.connections_limit, limits.connections_limit),
+            (&to.in_flight_bytes, limits.in_flight),
+            (&to.in_flight_limit_bytes, limits.in_flight_limit),
+            (&to.producer_queue_messages, sink.queue_messages),
+            (&to.producer_queue_bytes, sink.queue_bytes),
+            (&to.catalog_topics, sink.catalog.topics.iter().filter(|topic| topic.partitions > 0).count() as u64),
+            (&to.catalog_age_seconds, sink.catalog.age_s.unwrap_or(0)),
+            (&to.inbox_rows, inbox.rows),
+            (&to.inbox_held, inbox.held),
+            (&to.inbox_poison, inbox.poison),
+            (&to.inbox_bytes, inbox.bytes),
+            (&to.inbox_budget_bytes, inbox.budget_bytes),
+            (&to.inbox_oldest_seconds, inbox.oldest_age_s.unwrap_or(0)),
+            (&to.inbox_latched, inbox.latched.is_some().into()),
+        ] {
+            gauge.set(value as f64);
+        }
+    }
+}
+
+/// The body of `/status`: the snapshot, and what the admin listener knows by itself.
+#[derive(Debug, Serialize)]
+pub(super) struct Page<'a> {
+    pub(super) ready: bool,
+    pub(super) not_ready: &'a [String],
+    #[serde(flatten)]
+    pub(super) status: &'a Status,
+    pub(super) events: Events,
+}
+
+/// Events since the start, by what became of them.
+#[derive(Debug, Serialize)]
+pub(super) struct Events {
+    broker: u64,
+    inbox: u64,
+    refused: u64,
+}
+
+impl Events {
+    pub(super) fn counted() -> Self {
+        let mut events = Self { broker: 0, inbox: 0, refused: 0 };
+        for outcome in Outcome::ALL {
+            let count = Door::ALL.iter().map(|door| metrics().events.at((*door, *outcome)).get()).sum::<u64>();
+            match outcome {
+                Outcome::AcceptedBroker => events.broker += count,
+                Outcome::AcceptedInbox => events.inbox += count,
+                _ => events.refused += count,
+            }
+        }
+        events
+    }
+}

@@ -1,0 +1,359 @@
+//! Quotas of each principal: events and KiB, by tier, each a rate with a burst.
+//!
+//! What always holds: a batch is charged to both quotas or to neither, so that a refusal costs its sender nothing; the
+//! table of accounts is bounded; no account is ever waited for longer than it takes to count.
+//!
+//! The arithmetic is governor's (GCRA): an account is the two "theoretical arrival times" of its quotas. They stand in a
+//! table of our own, because governor's keyed stores know one quota each and cannot take back what the other refused.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock, MonotonicClock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::{Quota as Cells, RateLimiter};
+
+use super::{Config, DEFAULT_TIER, Tier, Verdict};
+use crate::auth::Principal;
+use crate::receipt::Quota;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels::QuotaUnit;
+
+/// The slowest rate: one in 1,000 seconds.
+pub const MIN_RATE: f64 = 0.001;
+/// The fastest rate a second; beyond it a cell would be too short to be counted exactly.
+pub const MAX_RATE: f64 = 1_000_000.0;
+/// The largest burst. With the slowest rate it still fits the arithmetic (31 years in nanoseconds).
+pub const MAX_BURST: u32 = 1_000_000;
+
+/// Principals that have an account at one time; beyond it the one that was idle longest starts afresh.
+pub const MAX_ACCOUNTS: usize = 131_072;
+const SHARDS: usize = 64;
+
+/// All quotas of all principals.
+#[derive(Debug)]
+pub struct Quotas<C: Clock = MonotonicClock> {
+    clock: C,
+    tiers: BTreeMap<String, Limits<C>>,
+    default_tier: String,
+    shards: Vec<Mutex<Accounts<C::Instant>>>,
+    hasher: RandomState,
+}
+
+type Accounts<I> = HashMap<Box<str>, Account<I>>;
+
+/// One tier's two limiters.
+#[derive(Debug)]
+struct Limits<C: Clock> {
+    events: Limiter<C>,
+    kib: Limiter<C>,
+    /// After this long without a charge an account is as good as new.
+    restored_after: Nanos,
+}
+
+#[derive(Debug)]
+struct Limiter<C: Clock> {
+    cells: RateLimiter<Slot, InSlot, C, NoOpMiddleware<C::Instant>>,
+    quota: Quota,
+}
+
+/// What one principal has used.
+#[derive(Debug)]
+struct Account<I> {
+    events: Slot,
+    kib: Slot,
+    charged: I,
+    restored_after: Nanos,
+}
+
+impl Quotas {
+    /// Quotas by the real clock.
+    pub fn new(config: &Config) -> Self {
+        Self::with_clock(config, MonotonicClock)
+    }
+}
+
+impl<C: Clock + Clone> Quotas<C> {
+    /// Quotas by this clock.
+    pub fn with_clock(config: &Config, clock: C) -> Self {
+        let mut tiers: BTreeMap<_, _> = config.tiers.iter().map(|(name, tier)| (name.clone(), Limits::new(tier, &clock))).collect();
+        tiers.entry(DEFAULT_TIER.to_owned()).or_insert_with(|| Limits::new(&Tier::default(), &clock));
+        // An unknown default is a mistake that `check` reports; here it must not take a gate down.
+        let default_tier = Some(&config.default_tier).filter(|name| tiers.contains_key(*name)).map_or(DEFAULT_TIER, String::as_str);
+        Self {
+            clock,
+            default_tier: default_tier.to_owned(),
+            tiers,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Charges a batch to its principal: all of it, or nothing. An unknown tier counts as the default tier.
+    pub fn charge(&self, principal: &Principal, events: u32, bytes: u64) -> Verdict {
+        self.charge_named(principal.name(), principal.tier(), events, bytes)
+    }
+
+    fn charge_named(&self, name: &str, tier: &str, events: u32, bytes: u64) -> Verdict {
+        let limits = self.tiers.get(tier).unwrap_or_else(|| &self.tiers[&self.default_tier]);
+        let now = self.clock.now();
+        let mut shard = self.shard(name).lock().unwrap_or_else(PoisonError::into_inner);
+        if !shard.contains_key(name) {
+            make_room(&mut shard, now);
+            shard.insert(
+                name.into(),
+                Account { events: Slot::default(), kib: Slot::default(), charged: now, restored_after: limits.restored_after },
+            );
+        }
+        let account = shard.get_mut(name).expect("inserted above");
+        account.charge(limits, now, events, bytes)
+    }
+
+    /// Forgets the accounts that are as good as new. Called from the background now and then; a full table does it by itself.
+    pub fn tidy(&self) {
+        let now = self.clock.now();
+        for shard in &self.shards {
+            forget_restored(&mut shard.lock().unwrap_or_else(PoisonError::into_inner), now);
+        }
+    }
+
+    /// Principals that have an account now.
+    pub fn accounts(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    fn shard(&self, name: &str) -> &Mutex<Accounts<C::Instant>> {
+        let hash = self.hasher.hash_one(name);
+        &self.shards[usize::try_from(hash % SHARDS as u64).expect("below the number of shards")]
+    }
+}
+
+impl<I: Reference> Account<I> {
+    fn charge<C: Clock<Instant = I>>(&mut self, limits: &Limits<C>, now: I, events: u32, bytes: u64) -> Verdict {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        // On copies: they are written back only when both have said yes.
+        let (used_events, used_kib) = (self.events.clone(), self.kib.clone());
+        let refused = limits
+            .events
+            .take(&used_events, events, now)
+            .map_err(|fault| fault.verdict(&limits.events.quota, QuotaUnit::Events, events.into()))
+            .and_then(|()| limits.kib.take(&used_kib, kib, now).map_err(|fault| fault.verdict(&limits.kib.quota, QuotaUnit::Kib, bytes)));
+        if let Err(verdict) = refused {
+            return verdict;
+        }
+        *self = Self { events: used_events, kib: used_kib, charged: now, restored_after: limits.restored_after };
+        Verdict::Admit
+    }
+}
+
+enum Short {
+    Wait(Duration),
+    Never,
+}
+
+impl Short {
+    fn verdict(self, quota: &Quota, unit: QuotaUnit, actual: u64) -> Verdict {
+        metrics().quota_refusals.at(unit).inc();
+        match (self, unit) {
+            (Self::Wait(wait), _) => Verdict::Throttle { wait, quota: *quota },
+            (Self::Never, QuotaUnit::Events) => {
+                Verdict::TooLarge { what: "one batch, in events, by the quota", limit: quota.burst.into(), actual }
+            }
+            (Self::Never, QuotaUnit::Kib) => {
+                Verdict::TooLarge { what: "one batch, by the quota", limit: u64::from(quota.burst) * 1024, actual }
+            }
+        }
+    }
+}
+
+impl<C: Clock + Clone> Limits<C> {
+    fn new(tier: &Tier, clock: &C) -> Self {
+        let events = Limiter::new("events", tier.events_per_second, tier.burst, clock);
+        let kib = Limiter::new("kib", tier.kib_per_second, tier.kib_burst, clock);
+        let restored = |limiter: &Limiter<C>| Duration::from_secs_f64(f64::from(limiter.quota.burst) / limiter.quota.per_second + 1.0);
+        Self { restored_after: restored(&events).max(restored(&kib)).into(), events, kib }
+    }
+}
+
+impl<C: Clock> Limiter<C> {
+    fn new(unit: &'static str, per_second: f64, burst: u32, clock: &C) -> Self
+    where
+        C: Clone,
+    {
+        // Settings out of bounds are mistakes that `check` reports; the arithmetic stays sound all the same.
+        let per_second = if per_second.is_nan() { MIN_RATE } else { per_second.clamp(MIN_RATE, MAX_RATE) };
+        let burst = NonZeroU32::new(burst.min(MAX_BURST)).unwrap_or(NonZeroU32::MIN);
+        let cells =
+            Cells::with_period(Duration::from_secs_f64(1.0 / per_second)).expect("at most MAX_RATE, so not zero").allow_burst(burst);
+        Self { cells: RateLimiter::new(cells, InSlot, clock.clone()), quota: Quota { unit, per_second, burst: burst.get() } }
+    }
+
+    fn take(&self, slot: &Slot, cells: u32, now: C::Instant) -> Result<(), Short> {
+        let Some(cells) = NonZeroU32::new(cells) else { return Ok(()) };
+        match self.cells.check_key_n(slot, cells) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(not_yet)) => Err(Short::Wait(not_yet.wait_time_from(now))),
+            Err(_) => Err(Short::Never),
+        }
+    }
+}
+
+/// Where governor keeps one quota's state: in the account that the caller holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Slot(Cell<Option<Nanos>>);
+
+impl Hash for Slot {
+    fn hash<H: Hasher>(&self, _: &mut H) {
+        // governor wants its keys hashable; this one is the place itself and never looked up.
+    }
+}
+
+#[derive(Debug)]
+struct InSlot;
+
+impl StateStore for InSlot {
+    type Key = Slot;
+
+    fn measure_and_replace<T, F, E>(&self, slot: &Slot, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (value, next) = decide(slot.0.get())?;
+        slot.0.set(Some(next));
+        Ok(value)
+    }
+}
+
+fn forget_restored<I: Reference>(shard: &mut Accounts<I>, now: I) {
+    shard.retain(|_, account| now.duration_since(account.charged) < account.restored_after);
+}
+
+/// Keeps a shard within its share of [`MAX_ACCOUNTS`]. Who was idle longest has most of its quota back anyway.
+fn make_room<I: Reference>(shard: &mut Accounts<I>, now: I) {
+    if shard.len() < MAX_ACCOUNTS / SHARDS {
+        return;
+    }
+    forget_restored(shard, now);
+    if shard.len() >= MAX_ACCOUNTS / SHARDS
+        && let Some(idle) = shard.iter().min_by_key(|(_, account)| account.charged).map(|(name, _)| name.clone())
+    {
+        shard.remove(&idle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use governor::clock::FakeRelativeClock;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn quotas(tiers: &[(&str, Tier)]) -> (Quotas<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        let tiers = tiers.iter().map(|(name, tier)| ((*name).to_owned(), *tier)).collect();
+        (Quotas::with_clock(&Config { tiers, ..Config::default() }, clock.clone()), clock)
+    }
+
+    fn a_minute() -> Tier {
+        Tier { events_per_second: 1.0, burst: 60, ..Tier::default() }
+    }
+
+    fn waits(verdict: Verdict) -> Duration {
+        match verdict {
+            Verdict::Throttle { wait, .. } => wait,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn sixty_a_minute_is_sixty_at_once_and_then_one_a_second() {
+        let (quotas, clock) = quotas(&[("standard", a_minute())]);
+        for _ in 0..60 {
+            assert_eq!(quotas.charge_named("a", "standard", 1, 100), Verdict::Admit);
+        }
+        let refused = quotas.charge_named("a", "standard", 1, 100);
+        assert_eq!(refused, Verdict::Throttle { wait: SECOND, quota: Quota { unit: "events", per_second: 1.0, burst: 60 } });
+        assert_eq!(quotas.charge_named("b", "standard", 60, 100), Verdict::Admit, "somebody else has a quota of their own");
+        clock.advance(SECOND);
+        assert_eq!(quotas.charge_named("a", "standard", 1, 100), Verdict::Admit);
+        assert_eq!(waits(quotas.charge_named("a", "standard", 10, 100)), 10 * SECOND);
+        clock.advance(10 * SECOND);
+        assert_eq!(quotas.charge_named("a", "standard", 10, 100), Verdict::Admit);
+    }
+
+    #[test]
+    fn a_rate_below_one_a_second_is_kept_exactly() {
+        let (quotas, clock) = quotas(&[("slow", Tier { events_per_second: 0.1, burst: 1, ..Tier::default() })]);
+        for _ in 0..100 {
+            assert_eq!(quotas.charge_named("a", "slow", 1, 0), Verdict::Admit);
+            clock.advance(Duration::from_millis(9_999));
+            assert_eq!(waits(quotas.charge_named("a", "slow", 1, 0)), Duration::from_millis(1));
+            clock.advance(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_refusal_by_one_quota_takes_nothing_from_the_other() {
+        let tier = Tier { events_per_second: 1.0, burst: 10, kib_per_second: 1.0, kib_burst: 10 };
+        let (quotas, clock) = quotas(&[("standard", tier)]);
+        assert_eq!(quotas.charge_named("a", "standard", 1, 10 * 1024), Verdict::Admit);
+        for _ in 0..1_000 {
+            assert_eq!(waits(quotas.charge_named("a", "standard", 9, 1024)), SECOND);
+        }
+        clock.advance(SECOND);
+        assert_eq!(quotas.charge_named("a", "standard", 10, 1024), Verdict::Admit, "all ten events are still there");
+        for _ in 0..1_000 {
+            assert_eq!(waits(quotas.charge_named("a", "standard", 1, 0)), SECOND);
+        }
+        clock.advance(10 * SECOND);
+        assert_eq!(quotas.charge_named("a", "standard", 1, 10 * 1024), Verdict::Admit, "all ten KiB are back");
+    }
+
+    #[test]
+    fn what_can_never_fit_is_not_told_to_wait() {
+        let tier = Tier { burst: 10, kib_burst: 4, ..Tier::default() };
+        let (quotas, _) = quotas(&[("standard", tier)]);
+        assert!(matches!(quotas.charge_named("a", "standard", 11, 1), Verdict::TooLarge { limit: 10, actual: 11, .. }));
+        assert!(matches!(quotas.charge_named("a", "standard", 1, 4097), Verdict::TooLarge { limit: 4096, actual: 4097, .. }));
+        assert!(matches!(quotas.charge_named("a", "standard", 1, u64::MAX), Verdict::TooLarge { .. }));
+        assert_eq!(quotas.charge_named("a", "standard", 10, 4096), Verdict::Admit, "and costs nothing");
+    }
+
+    #[test]
+    fn a_tier_picks_the_quota_and_an_unknown_one_is_the_default() {
+        let (quotas, _) = quotas(&[("standard", a_minute()), ("pro", Tier { burst: 1_000, ..Tier::default() })]);
+        assert_eq!(quotas.charge_named("p", "pro", 1_000, 0), Verdict::Admit);
+        for tier in ["gold", "", "standard"] {
+            assert!(matches!(quotas.charge_named("s", tier, 61, 0), Verdict::TooLarge { limit: 60, .. }), "{tier}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_accounts_is_bounded_and_forgets_who_has_all_back() {
+        let (quotas, clock) = quotas(&[("standard", a_minute())]);
+        for n in 0..MAX_ACCOUNTS + 10_000 {
+            assert_eq!(quotas.charge_named(&n.to_string(), "standard", 60, 0), Verdict::Admit);
+        }
+        assert!(quotas.accounts() <= MAX_ACCOUNTS);
+        clock.advance(30 * SECOND);
+        quotas.tidy();
+        assert!(quotas.accounts() > MAX_ACCOUNTS / 2, "nobody has all back yet");
+        clock.advance(40 * SECOND);
+        quotas.tidy();
+        assert_eq!(quotas.accounts(), 0);
+    }
+
+    #[test]
+    fn settings_out_of_bounds_do_not_break_the_arithmetic() {
+        for (rate, burst) in [(0.0, 0), (f64::NAN, u32::MAX), (f64::INFINITY, u32::MAX), (-1.0, 1), (MIN_RATE, MAX_BURST), (MAX_RATE, 1)] {
+            let (quotas, _) = quotas(&[("standard", Tier { events_per_second: rate, burst, kib_per_second: rate, kib_burst: burst })]);
+            assert_eq!(quotas.charge_named("a", "standard", 1, 1), Verdict::Admit, "{rate} {burst}");
+        }
+    }
+}
