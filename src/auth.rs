@@ -3,10 +3,25 @@
 //! [`Authenticator::authenticate`] alone makes a [`Principal`]; [`authorize`] alone makes a [`Permit`]; the route consumes
 //! the permit. What was not authorized cannot be sent because it cannot be written down.
 
+mod authenticator;
+mod claims;
+mod config;
+mod credentials;
+pub mod dev;
+mod fetch;
 pub mod grants;
+mod jwks;
+pub mod jws;
+pub mod key;
+pub mod mint;
 mod principal;
+mod tokens;
 
+pub use authenticator::{Authenticator, BadConfig, IssuerStatus};
+pub use config::{Config, DEFAULT_TIER, IssuerConfig, Kind, Mistake};
+pub use credentials::{AuthFailure, Credentials};
 pub use principal::Principal;
+pub use tokens::Now;
 
 use crate::event::Topic;
 use crate::receipt::Refusal;

@@ -1,0 +1,205 @@
+//! Who is there: the one place that makes a [`Principal`].
+//!
+//! What always holds: a token is believed only after its issuer was found by its exact `iss`, its signature was checked
+//! by a key of that issuer with that key's own algorithm, and its claims were read by that issuer's rules. Whatever is
+//! missing (keys at start, an issuer, a claim) means no, never yes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::claims::{self, Rules};
+use super::config::{Config, FIREBASE_JWKS_URL, IssuerConfig, Kind, Mistake};
+use super::credentials::{AuthFailure, Credentials};
+use super::fetch::Fetcher;
+use super::grants::Grants;
+use super::jwks::{Remote, Source};
+use super::jws::{Compact, MAX_TOKEN_BYTES, Members};
+use super::key::{Algorithm, Key};
+use super::principal::Principal;
+use super::tokens::{Now, Tokens};
+use crate::drain::Signal;
+use crate::receipt::Refusal;
+
+/// Recognizes who sends, by the issuers of the configuration.
+#[derive(Debug)]
+pub struct Authenticator {
+    issuers: HashMap<String, Issuer>,
+    tokens: Tokens,
+    failures: [AtomicU64; AuthFailure::ALL.len()],
+}
+
+#[derive(Debug)]
+struct Issuer {
+    name: String,
+    rules: Rules,
+    keys: Keys,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Fixed(Arc<Key>),
+    Published(Arc<Remote>),
+}
+
+/// An `[auth]` that cannot be used: all of its mistakes.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{}", .0.iter().map(|(key, what)| format!("auth.{key}: {what}")).collect::<Vec<_>>().join("\n"))]
+pub struct BadConfig(pub Vec<Mistake>);
+
+/// What is known of one issuer, for `/status`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IssuerStatus {
+    /// The name of its section.
+    pub name: String,
+    /// How many keys are known.
+    pub keys: usize,
+    /// Seconds since they were fetched; none for a configured key, and before the first fetch.
+    pub age_seconds: Option<u64>,
+    /// Whether they are past their announced life.
+    pub stale: bool,
+    /// Whether its tokens can be verified now.
+    pub usable: bool,
+    /// What went wrong with the last fetch, if it did.
+    pub last_error: Option<String>,
+}
+
+impl Authenticator {
+    /// Reads the configured keys. Nothing is fetched yet: see [`start`](Self::start).
+    pub fn new(config: &Config) -> Result<Self, BadConfig> {
+        let mistakes = config.mistakes();
+        if !mistakes.is_empty() {
+            return Err(BadConfig(mistakes));
+        }
+        let generation = Arc::new(AtomicU64::new(0));
+        let published = config.issuers.values().any(|issuer| issuer.kind != Kind::Static);
+        let fetcher = if published { Some(Fetcher::new().map_err(|fault| bad("issuers", fault))?) } else { None };
+        let mut issuers = HashMap::new();
+        for (name, issuer) in &config.issuers {
+            let keys = match &fetcher {
+                Some(fetcher) if issuer.kind != Kind::Static => Keys::Published(remote(name, issuer, fetcher, &generation)),
+                _ => {
+                    let key = issuer.static_key().map_err(|(field, what)| bad(&format!("issuers.{name}.{field}"), what))?;
+                    Keys::Fixed(Arc::new(key))
+                }
+            };
+            issuers.insert(issuer.iss().unwrap_or_default(), Issuer { name: name.clone(), rules: issuer.rules(), keys });
+        }
+        Ok(Self { issuers, tokens: Tokens::new(config.cached_tokens, generation), failures: Default::default() })
+    }
+
+    /// Fetches the published keys now, and ahead of need until the drain. Call it inside the runtime, once.
+    pub fn start(&self, signal: &Signal) {
+        for remote in self.published() {
+            tokio::spawn(Arc::clone(remote).keep_fresh(signal.clone()));
+        }
+    }
+
+    /// Whether tokens can be verified: every issuer's keys were there once, and some issuer's may be used now. (One
+    /// issuer that is gone for a day must not take the others' senders down with it; a new instance must know them all.)
+    pub fn ready(&self) -> bool {
+        let now = Instant::now();
+        self.published().all(|remote| remote.is_warm()) && self.issuers.values().any(|issuer| issuer.status(now).usable)
+    }
+
+    /// What is known of each issuer, by name.
+    pub fn status(&self) -> Vec<IssuerStatus> {
+        let now = Instant::now();
+        let mut status: Vec<_> = self.issuers.values().map(|issuer| issuer.status(now)).collect();
+        status.sort_by(|one, other| one.name.cmp(&other.name));
+        status
+    }
+
+    /// How many credentials were refused, by reason.
+    pub fn failures(&self) -> impl Iterator<Item = (AuthFailure, u64)> {
+        AuthFailure::ALL.into_iter().zip(self.failures.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Who is there? All of no says the same; the reason is counted, and in a debug line.
+    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Principal, Refusal> {
+        self.recognize(credentials, Now::read()).await.map_err(|failure| {
+            self.failures[failure as usize].fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(reason = failure.as_str(), "credentials refused");
+            Refusal::Unauthenticated
+        })
+    }
+
+    /// [`authenticate`](Self::authenticate) at a given time, with its reason.
+    pub async fn recognize(&self, credentials: &Credentials, now: Now) -> Result<Principal, AuthFailure> {
+        let Credentials::Bearer(token) = credentials;
+        let token = token.expose();
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(AuthFailure::TooLong);
+        }
+        let place = match self.tokens.find(token, now) {
+            Ok(principal) => return Ok(principal),
+            Err(place) => place,
+        };
+        let principal = self.verify(token, now).await?;
+        self.tokens.remember(place, &principal, now);
+        Ok(principal)
+    }
+
+    async fn verify(&self, token: &str, now: Now) -> Result<Principal, AuthFailure> {
+        let token = Compact::parse(token)?;
+        let members = Members::read(token.payload())?;
+        let issuer = self.issuers.get(claims::issuer(&members)?).ok_or(AuthFailure::Issuer)?;
+        let key = match &issuer.keys {
+            Keys::Fixed(key) => Arc::clone(key),
+            Keys::Published(_) if issuer.rules.firebase && token.kid().is_none() => return Err(AuthFailure::UnknownKey),
+            Keys::Published(remote) => remote.key(token.kid(), now.steady).await?,
+        };
+        token.verify(&key)?;
+        let claims = issuer.rules.read(&members, now.wall)?;
+        Ok(Principal::new(&issuer.name, &claims.subject, &claims.tier, Grants::new(claims.grants), Some(claims.expires)))
+    }
+
+    fn published(&self) -> impl Iterator<Item = &Arc<Remote>> {
+        self.issuers.values().filter_map(|issuer| match &issuer.keys {
+            Keys::Published(remote) => Some(remote),
+            Keys::Fixed(_) => None,
+        })
+    }
+}
+
+impl Issuer {
+    fn status(&self, now: Instant) -> IssuerStatus {
+        let name = self.name.clone();
+        match &self.keys {
+            Keys::Fixed(_) => IssuerStatus { name, keys: 1, age_seconds: None, stale: false, usable: true, last_error: None },
+            Keys::Published(remote) => {
+                let known = remote.status(now);
+                IssuerStatus {
+                    name,
+                    keys: known.keys,
+                    age_seconds: known.age.map(|age: Duration| age.as_secs()),
+                    stale: known.stale,
+                    usable: known.usable,
+                    last_error: known.error,
+                }
+            }
+        }
+    }
+}
+
+fn remote(name: &str, issuer: &IssuerConfig, fetcher: &Fetcher, generation: &Arc<AtomicU64>) -> Arc<Remote> {
+    let firebase = issuer.kind == Kind::Firebase;
+    let source = match (&issuer.jwks_url, firebase) {
+        (Some(url), _) => Source::Url(url.clone()),
+        (None, true) => Source::Url(FIREBASE_JWKS_URL.to_owned()),
+        (None, false) => Source::Discovery { issuer: issuer.iss().unwrap_or_default() },
+    };
+    let algorithm = firebase.then_some(Algorithm::RS256);
+    Remote::new(name, source, algorithm, issuer.max_stale.get(), fetcher.clone(), Arc::clone(generation))
+}
+
+fn bad(key: &str, what: String) -> BadConfig {
+    BadConfig(vec![(key.to_owned(), what)])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! `[auth]`: whose tokens are believed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::claims::{Rules, is_tier};
+use super::fetch;
+use super::grants::Grant;
+use super::key::{Algorithm, Key};
+use crate::units::{Secret, Span};
+
+/// The quota tier of a token that names none.
+pub const DEFAULT_TIER: &str = "standard";
+
+/// Where Google publishes the keys of Firebase ID tokens.
+pub const FIREBASE_JWKS_URL: &str = "https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com";
+
+/// The most leeway that a clock's difference can justify.
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
+
+/// The longest name of an issuer's section.
+const MAX_NAME_LENGTH: usize = 32;
+
+/// A mistake in the configuration: the key below `auth`, and what is wrong and what is expected.
+pub type Mistake = (String, String);
+
+/// Whose tokens are believed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How many verified tokens are remembered, so that a signature is checked once a minute and not for each request.
+    /// A count, default 10000; beyond it the least used are verified again; 0 remembers none.
+    pub cached_tokens: u64,
+    /// The issuers, each a section `[auth.issuers.NAME]`. NAME (letters, digits, `-`, `_`) stands before the subject in
+    /// the principal's name. Default: none, and then nobody is let in.
+    pub issuers: BTreeMap<String, IssuerConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { cached_tokens: 10_000, issuers: BTreeMap::new() }
+    }
+}
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Firebase ID tokens of `project`.
+    Firebase,
+    /// Any OpenID Connect issuer: keys from `jwks_url`, or found by its discovery document.
+    #[default]
+    Oidc,
+    /// One key that stands in the configuration.
+    Static,
+}
+
+/// One issuer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct IssuerConfig {
+    /// Where its keys come from: `firebase` (ID tokens of `project`), `oidc` (keys by `jwks_url` or discovery) or
+    /// `static` (one configured `key`). Default `oidc`.
+    pub kind: Kind,
+    /// Firebase: the project's id; gives `issuer` and `audience`. Default: none (`FIREBASE_PROJECT_ID` sets it).
+    pub project: Option<String>,
+    /// The exact `iss` of its tokens. Required but for `firebase`.
+    pub issuer: Option<String>,
+    /// What must stand in `aud`. Required but for `firebase`, where it is the project.
+    pub audience: Option<String>,
+    /// Where the keys are (JWKS). `https`, or `http` on loopback. Default: Google's for `firebase`; for `oidc` whatever
+    /// `<issuer>/.well-known/openid-configuration` names.
+    pub jwks_url: Option<String>,
+    /// How long after their announced life keys are still used when they cannot be fetched anew. Default 24h; beyond it
+    /// the issuer's tokens are refused.
+    pub max_stale: Span,
+    /// Static: the key's algorithm (HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA).
+    /// A token's own word on it is never followed.
+    pub algorithm: Option<Algorithm>,
+    /// Static: the key: a shared secret for HS256 and its kin, else a PEM public key or a JWK.
+    pub key: Secret,
+    /// Static: a file that holds `key`.
+    pub key_file: Option<PathBuf>,
+    /// Static: the key's name; a token that names another is refused. Default: none, any name does.
+    pub kid: Option<String>,
+    /// Static: the private key (PEM, PKCS #8) by which `sluicegate token` mints; not needed for a shared secret, and not
+    /// needed to verify.
+    pub signing_key: Secret,
+    /// Static: a file that holds `signing_key`.
+    pub signing_key_file: Option<PathBuf>,
+    /// Topics that every token of this issuer may send to: names, prefixes that end in `*`, or `*`. Default: none.
+    pub topics: Vec<Grant>,
+    /// The claim that names more topics (a list, or words in one text). Default: none is read. At most 256 are taken.
+    pub topics_claim: Option<String>,
+    /// The quota tier of tokens that name none. Default `standard`.
+    pub tier: String,
+    /// The claim that names the quota tier. Default: none is read.
+    pub tier_claim: Option<String>,
+    /// How far its clock may differ from ours at `exp` and `nbf`. Default 5s, at most 5m.
+    pub leeway: Span,
+}
+
+impl Default for IssuerConfig {
+    fn default() -> Self {
+        Self {
+            kind: Kind::default(),
+            project: None,
+            issuer: None,
+            audience: None,
+            jwks_url: None,
+            max_stale: Span::secs(24 * 3600),
+            algorithm: None,
+            key: Secret::default(),
+            key_file: None,
+            kid: None,
+            signing_key: Secret::default(),
+            signing_key_file: None,
+            topics: Vec::new(),
+            topics_claim: None,
+            tier: DEFAULT_TIER.into(),
+            tier_claim: None,
+            leeway: Span::secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration that `FIREBASE_PROJECT_ID` alone stands for: one issuer `firebase`, whose users may send commands.
+    pub fn firebase(project: &str) -> Self {
+        Self { issuers: BTreeMap::from([("firebase".to_owned(), IssuerConfig::firebase(project))]), ..Self::default() }
+    }
+
+    /// All that is wrong, each with its key below `auth`.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for (name, issuer) in &self.issuers {
+            let at = |field: &str| format!("issuers.{name}.{field}");
+            if !is_name(name) {
+                mistakes.push((format!("issuers.{name}"), "an issuer's name is 1 to 32 letters, digits, `-` and `_`".into()));
+            }
+            mistakes.extend(issuer.mistakes().into_iter().map(|(field, what)| (at(field), what)));
+            if let Some(other) = issuer.iss().and_then(|iss| seen.insert(iss, name)) {
+                mistakes.push((at("issuer"), format!("`issuers.{other}` has the same; one section for each `iss`")));
+            }
+        }
+        mistakes
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_LENGTH).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+type FieldMistake = (&'static str, String);
+
+impl IssuerConfig {
+    /// Firebase ID tokens of a project. Its users may send to `frontend-events`, the platform's command topic.
+    pub fn firebase(project: &str) -> Self {
+        Self {
+            kind: Kind::Firebase,
+            project: Some(project.to_owned()),
+            topics: vec![Grant::Exact("frontend-events".into())],
+            tier_claim: Some("tier".into()),
+            ..Self::default()
+        }
+    }
+
+    /// The exact `iss` of its tokens.
+    pub(in crate::auth) fn iss(&self) -> Option<String> {
+        filled(&self.issuer).or_else(|| self.firebase_project().map(|project| format!("https://securetoken.google.com/{project}")))
+    }
+
+    /// What its tokens' `aud` must say.
+    pub(in crate::auth) fn aud(&self) -> Option<String> {
+        filled(&self.audience).or_else(|| self.firebase_project())
+    }
+
+    fn firebase_project(&self) -> Option<String> {
+        if self.kind == Kind::Firebase { filled(&self.project) } else { None }
+    }
+
+    pub(in crate::auth) fn rules(&self) -> Rules {
+        Rules {
+            audience: self.aud().unwrap_or_default(),
+            leeway: self.leeway.get(),
+            firebase: self.kind == Kind::Firebase,
+            topics: self.topics.clone(),
+            topics_claim: self.topics_claim.clone(),
+            tier: self.tier.clone(),
+            tier_claim: self.tier_claim.clone(),
+        }
+    }
+
+    /// The configured key of a static issuer.
+    pub(in crate::auth) fn static_key(&self) -> Result<Key, FieldMistake> {
+        let algorithm = self.algorithm.ok_or_else(|| ("algorithm", "required for `static`: HS256, RS256, ES256, EdDSA, …".to_owned()))?;
+        let (field, text) = configured(("key", &self.key), ("key_file", self.key_file.as_ref()))?.ok_or_else(|| {
+            ("key", "required for `static`: the secret, a PEM public key or a JWK; or name a file by `key_file`".to_owned())
+        })?;
+        Key::configured(text.expose(), algorithm, self.kid.as_deref()).map_err(|fault| (field, fault.to_string()))
+    }
+
+    /// The private key that mints, if one is configured.
+    pub(in crate::auth) fn private_key(&self) -> Result<Option<Secret>, FieldMistake> {
+        let file = self.signing_key_file.as_ref();
+        Ok(configured(("signing_key", &self.signing_key), ("signing_key_file", file))?.map(|(_, text)| text))
+    }
+
+    /// The shared secret of a static issuer, as it is configured.
+    pub(in crate::auth) fn shared_secret(&self) -> Result<Option<Secret>, FieldMistake> {
+        Ok(configured(("key", &self.key), ("key_file", self.key_file.as_ref()))?.map(|(_, text)| text))
+    }
+
+    fn mistakes(&self) -> Vec<FieldMistake> {
+        let mut mistakes = Vec::new();
+        let missing = |value: &Option<String>| filled(value).is_none();
+        if self.kind == Kind::Firebase && missing(&self.project) {
+            mistakes.push(("project", "required for `firebase`: the id of the Firebase project".into()));
+        }
+        if self.kind != Kind::Firebase && missing(&self.issuer) {
+            mistakes.push(("issuer", "required: the exact `iss` of its tokens".into()));
+        }
+        if self.kind != Kind::Firebase && missing(&self.audience) {
+            mistakes.push(("audience", "required: what stands in its tokens' `aud`".into()));
+        }
+        if !is_tier(&self.tier) {
+            mistakes.push(("tier", "a tier is 1 to 64 letters, digits, `-` and `_`".into()));
+        }
+        if self.leeway.get() > MAX_LEEWAY {
+            mistakes.push(("leeway", "at most 5m".into()));
+        }
+        mistakes.extend(self.key_mistakes());
+        mistakes
+    }
+
+    fn key_mistakes(&self) -> Vec<FieldMistake> {
+        if self.kind == Kind::Static {
+            let misplaced =
+                self.jwks_url.is_some().then(|| ("jwks_url", "a `static` issuer has no JWKS; set `kind = \"oidc\"`".to_owned()));
+            let minting = self.private_key().err();
+            return self.static_key().err().into_iter().chain(minting).chain(misplaced).collect();
+        }
+        let mut mistakes = Vec::new();
+        if !self.key.is_empty() || self.key_file.is_some() {
+            mistakes.push(("key", "only a `static` issuer has a configured key".into()));
+        }
+        match (&self.jwks_url, &self.issuer) {
+            (Some(url), _) => mistakes.extend(fetch::vet(url).err().map(|what| ("jwks_url", what))),
+            (None, Some(issuer)) if self.kind == Kind::Oidc => {
+                mistakes.extend(fetch::vet(issuer).err().map(|what| ("issuer", format!("{what}; or set `jwks_url`"))));
+            }
+            (None, _) => {}
+        }
+        mistakes
+    }
+}
+
+/// An empty text is none: it must never be what a token has to say.
+fn filled(value: &Option<String>) -> Option<String> {
+    value.clone().filter(|text| !text.is_empty())
+}
+
+/// A credential that stands in the configuration or in a file, and which of the two keys said so.
+fn configured(
+    (name, text): (&'static str, &Secret),
+    (file_name, file): (&'static str, Option<&PathBuf>),
+) -> Result<Option<(&'static str, Secret)>, FieldMistake> {
+    match (text.is_empty(), file) {
+        (true, None) => Ok(None),
+        (false, None) => Ok(Some((name, text.clone()))),
+        (false, Some(_)) => Err((file_name, format!("set `{name}` or `{file_name}`, not both"))),
+        (true, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some((file_name, Secret::new(text.trim())))),
+            Err(fault) => Err((file_name, format!("cannot read {}: {fault}", path.display()))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(toml: &str) -> Vec<String> {
+        let config: Config = toml::from_str(toml).expect("the types are right");
+        config.mistakes().into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[test]
+    fn a_good_configuration_has_no_mistakes() {
+        assert!(Config::default().mistakes().is_empty());
+        assert!(Config::firebase("demo").mistakes().is_empty());
+        let toml = r#"
+            [issuers.ci]
+            issuer = "https://token.actions.githubusercontent.com"
+            audience = "sluicegate"
+            topics = ["builds-*"]
+            [issuers.backend]
+            kind = "static"
+            issuer = "backend"
+            audience = "sluicegate"
+            algorithm = "HS256"
+            key = "0123456789abcdef0123456789abcdef"
+            [issuers.emulator]
+            kind = "firebase"
+            project = "demo"
+            jwks_url = "http://127.0.0.1:9099/jwks"
+        "#;
+        assert_eq!(mistakes(toml), Vec::<String>::new());
+    }
+
+    #[test]
+    fn all_mistakes_are_found_in_one_run() {
+        let toml = r#"
+            [issuers.a]
+            jwks_url = "http://keys.example.com/"
+            leeway = "6m"
+            [issuers.b]
+            kind = "static"
+            issuer = "one"
+            audience = "x"
+            algorithm = "HS256"
+            key = "short"
+            tier = "a b"
+            [issuers.c]
+            kind = "static"
+            issuer = "one"
+            audience = "x"
+            [issuers."c:d"]
+            kind = "firebase"
+            [issuers.e]
+            issuer = "just-a-name"
+            audience = "x"
+            [issuers.f]
+            jwks_url = "https://keys.example.com/"
+            issuer = ""
+            audience = ""
+        "#;
+        let expected = [
+            "issuers.a.issuer",
+            "issuers.a.audience",
+            "issuers.a.leeway",
+            "issuers.a.jwks_url",
+            "issuers.b.tier",
+            "issuers.b.key",
+            "issuers.c.algorithm",
+            "issuers.c.issuer",
+            "issuers.c:d",
+            "issuers.c:d.project",
+            "issuers.e.issuer",
+            "issuers.f.issuer",
+            "issuers.f.audience",
+        ];
+        assert_eq!(mistakes(toml), expected);
+    }
+
+    #[test]
+    fn a_key_can_stand_in_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        let issuer = |key_file: &PathBuf| IssuerConfig {
+            kind: Kind::Static,
+            issuer: Some("backend".into()),
+            audience: Some("gate".into()),
+            algorithm: Some(Algorithm::HS256),
+            key_file: Some(key_file.clone()),
+            ..IssuerConfig::default()
+        };
+        assert_eq!(issuer(&path).mistakes()[0].0, "key_file");
+        std::fs::write(&path, format!("{}\n", "k".repeat(32))).expect("written");
+        assert!(issuer(&path).mistakes().is_empty());
+        let both = IssuerConfig { key: Secret::new("k".repeat(32)), ..issuer(&path) };
+        assert_eq!(both.mistakes()[0].0, "key_file");
+    }
+}
