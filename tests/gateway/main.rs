@@ -4,5 +4,5 @@
 //! nothing waits for a time, everything for a condition with a deadline.
 #![allow(clippy::print_stderr)] // A failed test shows the logs of what it started.
 
-mod kafka_support;
+mod parts;
 mod support;

@@ -6,12 +6,14 @@
 
 pub mod callable;
 pub mod client;
+pub mod fault;
 pub mod gate;
 pub mod issuer;
 pub mod kafka;
 pub mod kafka_read;
 pub mod process;
 pub mod security;
+pub mod wire;
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -10,7 +10,9 @@ cp Cargo.toml Cargo.lock "$dir/layer/"
 echo 'fn main() {}' >"$dir/layer/src/main.rs"
 touch "$dir/layer/src/lib.rs"
 cargo metadata --locked --no-deps --format-version 1 --manifest-path "$dir/layer/Cargo.toml" >/dev/null
-sed -n 's/^COPY \([^-].*\) [^ ]*$/\1/p' Dockerfile | tr ' ' '\n' | while read -r path; do [ -e "$path" ]; done
+sed -n 's/^COPY \([^-].*\) [^ ]*$/\1/p' Dockerfile | tr ' ' '\n' | while read -r path; do
+  [ -e "$path" ] || { failed 1 "the Dockerfile copies $path, which is not there"; exit 1; }
+done
 passed 1
 
 # 2. No library but libc's own, all of which distroless/cc has.

@@ -4,10 +4,10 @@
 set -euo pipefail
 root=$1 trace=$2
 ip link set lo up
-in_image=(unshare --root="$root" --wd=/var/lib/sluicegate --setgid 65532 --setuid 65532)
+in_image=("$(command -v unshare)" --root="$root" --wd=/var/lib/sluicegate --setgid 65532 --setuid 65532)
 settings=(env -i PORT=8080 STRUCTURED_LOGS=true SLUICEGATE_CONFIG=/etc/sluicegate/gate.toml)
 
-"${settings[@]}" strace -f -qq -o "$trace" \
+"${settings[@]}" "$(command -v strace)" -f -qq -o "$trace" \
   -e trace=open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat,symlink,symlinkat,truncate,chmod,fchmodat,chown,fchownat \
   "${in_image[@]}" /usr/bin/sluicegate serve >"$trace.log" 2>&1 &
 strace=$!

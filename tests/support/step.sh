@@ -8,7 +8,7 @@ source tests/support/tools.sh
 source tests/support/report.sh
 export SLUICEGATE_NOT_RUN=$NOT_RUN PATH=$BIN:$PATH
 export K6_NO_USAGE_REPORT=true K6_AUTO_EXTENSION_RESOLUTION=false
-GATE=$ROOT/${CARGO_TARGET_DIR:-target}/release/sluicegate
+GATE=${GATE:-$ROOT/target/release/sluicegate}
 export GATE
 # shellcheck disable=SC1090
 source "tests/steps/$1.sh"

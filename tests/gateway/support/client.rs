@@ -1,7 +1,6 @@
 //! An HTTP client as a sender would have one: TLS with the gate's authority, kept connections, a deadline.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +10,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+
+use super::wire::tls_config;
 
 /// No answer of the gate takes longer.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -54,17 +53,7 @@ impl Answer {
 impl Client {
     /// A client that trusts the certificates in `ca` and nothing else; plain http works too.
     pub fn trusting(ca: Option<&Path>) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in ca.into_iter().flat_map(|ca| CertificateDer::pem_file_iter(ca).expect("a PEM file")) {
-            roots.add(certificate.expect("a certificate")).expect("an authority");
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls_config(ca)).https_or_http().enable_http1().build();
         Self { pool: Pool::builder(TokioExecutor::new()).build(connector) }
     }
 

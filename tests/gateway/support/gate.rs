@@ -24,6 +24,8 @@ use super::{START_DEADLINE, kafka::Kafka};
 pub struct Setup {
     dir: Arc<TempDir>,
     env: BTreeMap<String, String>,
+    /// A program and its arguments that start the gate's: `strace -D`, `faketime`.
+    under: Vec<String>,
 }
 
 /// How a command of the gate's ended.
@@ -41,7 +43,7 @@ impl Setup {
     /// A gate with no configuration and no broker, in an empty folder.
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("sluicegate-gate-").tempdir().expect("a temporary folder");
-        let setup = Self { dir: Arc::new(dir), env: BTreeMap::new() };
+        let setup = Self { dir: Arc::new(dir), env: BTreeMap::new(), under: Vec::new() };
         setup.env("SLUICEGATE__LISTENERS__BIND", "127.0.0.1:0").env("SLUICEGATE__ADMIN__BIND", "127.0.0.1:0").env("STRUCTURED_LOGS", "true")
     }
 
@@ -62,6 +64,12 @@ impl Setup {
         std::fs::write(&file, text).expect("a file in a folder of ours");
         let file = file.display().to_string();
         self.env("SLUICEGATE_CONFIG", &file)
+    }
+
+    /// Started by another program, which must leave the gate in its own place: `strace -D …`, `faketime …`.
+    pub fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(|&word| word.to_owned()).collect();
+        self
     }
 
     /// A path in the gate's folder.
@@ -92,8 +100,9 @@ impl Setup {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-        command.args(args).current_dir(self.dir.path()).env_clear().envs(&self.env);
+        let words = self.under.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_sluicegate")]).collect::<Vec<_>>();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(args).current_dir(self.dir.path()).env_clear().envs(&self.env);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
         command
     }

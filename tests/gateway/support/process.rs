@@ -84,6 +84,14 @@ impl Process {
         self.child.try_wait().expect("a child of ours can be asked")
     }
 
+    /// Waits for its end on this thread, for values that are being dropped.
+    pub fn join(&mut self, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        while self.exited().is_none() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits for its end.
     pub async fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let end = Instant::now() + deadline;

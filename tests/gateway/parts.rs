@@ -1,4 +1,7 @@
-//! The broker that all other tests lean on does what they think it does.
+//! The parts that all other tests lean on do what those think they do.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -6,8 +9,11 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 
 use super::support::client::Client;
+use super::support::fault::Fault;
 use super::support::issuer::Issuer;
 use super::support::kafka::{Kafka, Options};
+use super::support::not_run;
+use super::support::process::Process;
 use super::support::security::{PASSWORD, USER};
 
 async fn send(config: &mut ClientConfig, topic: &str, values: &[&str]) {
@@ -96,4 +102,35 @@ async fn an_issuer_publishes_the_key_it_signs_with_and_forgets_it_when_it_rotate
     assert!(jsonwebtoken::decode::<serde_json::Value>(issuer.firebase_token("demo", "u1"), &key, &rules).is_err());
     issuer.answer_with(503);
     assert_eq!((ask().await.status, issuer.requests()), (503, 3));
+}
+
+#[test]
+fn an_injected_fault_is_seen_by_the_process_and_ends_with_its_value() {
+    if !Fault::possible() {
+        return not_run(1, "no strace that may trace");
+    }
+    // Syncs a file for ever and says how it went whenever that changes.
+    let script = "\
+import os, tempfile
+file, was = tempfile.TemporaryFile(), None
+while True:
+    try: os.fsync(file); now = 'fine'
+    except OSError as error: now = error.strerror
+    if now != was: print(now, flush=True)
+    was = now
+";
+    let mut process = Process::spawn("python", Command::new("python3").args(["-c", script]));
+    let deadline = Duration::from_secs(20);
+    let said = |word: &'static str| move |line: &str| (line == word).then_some(());
+    process.wait_for_line("fine", deadline, said("fine"));
+    let fault = Fault::inject(process.id(), "fsync", "error=EIO", None);
+    process.wait_for_line("the fault", deadline, said("Input/output error"));
+    assert!(fault.count() > 0);
+    drop(fault);
+    let lines = || process.lines();
+    let end = Instant::now() + deadline;
+    while lines().last().is_none_or(|line| line != "fine") {
+        assert!(Instant::now() < end, "the fault stayed: {:?}", lines());
+        std::thread::yield_now();
+    }
 }
