@@ -110,6 +110,7 @@ impl Setup {
 
 /// A gate that is ready.
 pub struct Gate {
+    process: Process, // Before its folder: what is dropped first must be the one that writes.
     /// What it was started with.
     pub setup: Setup,
     /// The address of its HTTPS door.
@@ -118,7 +119,6 @@ pub struct Gate {
     pub admin: SocketAddr,
     /// A client that trusts its certificate.
     pub client: Client,
-    process: Process,
 }
 
 impl Gate {

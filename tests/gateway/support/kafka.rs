@@ -27,12 +27,12 @@ pub struct Options {
 
 /// A broker, running or not.
 pub struct Kafka {
+    process: Option<Process>, // Before its folder: what is dropped first must be the one that writes.
     dir: TempDir,
     plain: u16,
     sasl: u16,
     sasl_tls: u16,
     certificates: Certificates,
-    process: Option<Process>,
 }
 
 impl Kafka {
