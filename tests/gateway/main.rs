@@ -1,0 +1,8 @@
+//! The real gate, driven from outside: the built binary, real sockets, a real Apache Kafka broker, real clients.
+//!
+//! What always holds: each test has a gate, a broker and folders of its own, on free ports of loopback, and ends them;
+//! nothing waits for a time, everything for a condition with a deadline.
+#![allow(clippy::print_stderr)] // A failed test shows the logs of what it started.
+
+mod parts;
+mod support;

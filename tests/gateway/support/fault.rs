@@ -1,0 +1,47 @@
+//! Faults of the operating system, injected into a running process by strace.
+//!
+//! What always holds: the process runs on untouched when the value is dropped.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::Process;
+
+/// System calls that fail, until dropped.
+pub struct Fault(Process);
+
+impl Fault {
+    /// Whether this machine can inject faults; a test that cannot says so by `not_run`.
+    pub fn possible() -> bool {
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success())
+    }
+
+    /// From now on `calls` (as in `fsync,fdatasync`) of process `id` fail as `how` says (as in `error=EIO`,
+    /// `error=ENOSPC:when=3+`, `delay_exit=200000`), only those on `path` where one is given.
+    pub fn inject(id: u32, calls: &str, how: &str, path: Option<&Path>) -> Self {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-p", &id.to_string(), "-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{how}")]);
+        if let Some(path) = path {
+            strace.arg("-P").arg(path);
+        }
+        let mut process = Process::spawn("strace", &mut strace);
+        process.wait_for_line("attached", Duration::from_secs(10), |line| line.contains("attached").then_some(()));
+        Self(process)
+    }
+
+    /// How many calls have failed (or were delayed) so far.
+    pub fn count(&self) -> usize {
+        self.0.lines().iter().filter(|line| line.contains("(INJECTED)") || line.contains("(DELAYED)")).count()
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        // In order, so that strace lets go of the process instead of leaving it stopped.
+        if self.0.exited().is_none() {
+            self.0.signal("INT");
+            self.0.join(Duration::from_secs(10));
+        }
+    }
+}

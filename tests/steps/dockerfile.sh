@@ -1,0 +1,5 @@
+# shellcheck shell=bash
+# lints the Dockerfile
+need hadolint
+hadolint Dockerfile
+passed 1
