@@ -3,9 +3,11 @@
 //! [`Authenticator::authenticate`] alone makes a [`Principal`]; [`authorize`] alone makes a [`Permit`]; the route consumes
 //! the permit. What was not authorized cannot be sent because it cannot be written down.
 
+mod credentials;
 pub mod grants;
 mod principal;
 
+pub use credentials::{Authenticator, Credentials};
 pub use principal::Principal;
 
 use crate::event::Topic;
