@@ -232,7 +232,7 @@ fn mutated_bodies_never_break_a_decoder_and_what_is_taken_is_json() {
             let place = next(body.len());
             match next(4) {
                 0 => body[place] = next(256) as u8,
-                1 => drop(body.remove(place)),
+                1 if body.len() > 1 => drop(body.remove(place)),
                 2 => body.insert(place, b"{}[],:\"\\0e-u\n "[next(14)]),
                 _ => body.truncate(place.max(1)),
             }
