@@ -1,0 +1,321 @@
+//! The HTTPS door: one request in, one answer out.
+//!
+//! The order is always the same: route, method, who is there, room for the body, the body, its events, the trunk, the answer.
+//! The door decides nothing about events; it decodes them, asks [`Ingest`] and writes what became of them. Every answer
+//! carries the request id, and what a web page may read of it.
+
+use std::error::Error;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
+use http_body::Body;
+
+use super::body::{self, BodyLimits};
+use super::cors::Origins;
+use super::events::{self, Given};
+use super::fault::Fault;
+use super::reply::{self, Answer};
+use super::routes::{Handler, Table};
+use super::settings::Config;
+use super::trace_context::{Context, REQUEST_ID};
+use super::{callable, callable_reply, forwarded, query};
+use crate::auth::{Authenticator, Credentials, Principal};
+use crate::drain::{Phase, Signal};
+use crate::event::{self, BadTopic, Batch, Event, Origin, Topic};
+use crate::ingest::Ingest;
+use crate::limits::inflight::{InFlight, Meter};
+use crate::listeners::Peer;
+use crate::receipt::{Receipt, Refusal};
+use crate::units::Secret;
+
+const OPEN_API: &str = include_str!("openapi.json");
+const INSECURE: Fault = Fault::BadRequest("this came in plain text; send it over https, and treat its credentials as exposed");
+
+/// Whether the gate takes events now, as `/readyz` says.
+#[derive(Clone)]
+pub struct Readiness(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Readiness {
+    /// Asks `ready` each time.
+    pub fn new(ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ready))
+    }
+}
+
+impl std::fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Readiness({})", (self.0)())
+    }
+}
+
+/// The door. One for all connections.
+#[derive(Debug)]
+pub struct Door {
+    ingest: Arc<Ingest>,
+    authenticator: Arc<Authenticator>,
+    meter: Arc<Meter>,
+    limits: BodyLimits,
+    routes: Table,
+    origins: Origins,
+    callable_topic: Topic,
+    open_api: Bytes,
+    config: Config,
+    signal: Signal,
+    readiness: Readiness,
+}
+
+/// A request's head, and what is known of it beside.
+struct Head<'a> {
+    parts: &'a Parts,
+    peer: &'a Peer,
+    context: &'a Context,
+    arrived: SystemTime,
+}
+
+/// What became of the events, and the bytes that are in flight until that is written.
+struct Accepted {
+    results: Vec<Result<Receipt, Refusal>>,
+    guard: InFlight,
+}
+
+impl Door {
+    /// A door that is configured so.
+    pub fn new(
+        ingest: Arc<Ingest>,
+        authenticator: Arc<Authenticator>,
+        meter: Arc<Meter>,
+        limits: BodyLimits,
+        config: Config,
+        signal: Signal,
+        readiness: Readiness,
+    ) -> Result<Self, BadTopic> {
+        let routes = Table::new(&config);
+        let origins = Origins::new(&config.cors_allowed_origins);
+        let callable_topic = Topic::new(&config.callable.topic)?;
+        let open_api = OPEN_API.replace("/ingestEvent", &format!("/{}", config.callable.name)).into();
+        Ok(Self { ingest, authenticator, meter, limits, routes, origins, callable_topic, open_api, config, signal, readiness })
+    }
+
+    /// The table of routes.
+    pub fn routes(&self) -> &Table {
+        &self.routes
+    }
+
+    /// Answers one request. A fault of ours is a 500 for this request and touches no other.
+    pub async fn handle<B>(&self, request: Request<B>, peer: &Peer) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let context = Context::of(&parts.headers);
+        let head = Head { parts: &parts, peer, context: &context, arrived: SystemTime::now() };
+        let answered = AssertUnwindSafe(self.answer(&head, body)).catch_unwind().await;
+        let mut answer = answered.unwrap_or_else(|_| {
+            tracing::error!(request_id = context.request_id, "the handler of a request panicked; it was answered 500");
+            reply::fault(&Refusal::Internal.into(), &context.request_id)
+        });
+        self.finish(&head, &mut answer);
+        tracing::debug!(request_id = context.request_id, status = answer.status().as_u16(), "answered");
+        answer
+    }
+
+    /// What every answer says.
+    fn finish(&self, head: &Head<'_>, answer: &mut Answer) {
+        self.origins.write(&head.parts.headers, answer.headers_mut());
+        answer.headers_mut().insert(REQUEST_ID, head.context.request_id_header());
+        if head.parts.version >= Version::HTTP_2 {
+            // The connection's own frames say it there.
+            answer.headers_mut().remove(CONNECTION);
+        } else if self.signal.phase() >= Phase::Leaving {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if head.parts.method == Method::HEAD {
+            let length = body_length(answer);
+            answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+            *answer.body_mut() = Default::default();
+        }
+    }
+
+    async fn answer<B>(&self, head: &Head<'_>, body: B) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let Head { parts, context, .. } = head;
+        let fault = |fault: Fault| reply::fault(&fault, &context.request_id);
+        let found = self.routes.find(parts.uri.path());
+        let probe = found.is_some_and(|(route, _)| matches!(route.handler, Handler::Live | Handler::Ready));
+        if !probe && forwarded::is_plain(&parts.headers, self.config.trusted_hops) {
+            return to_https(parts).unwrap_or_else(|| fault(INSECURE));
+        }
+        let Some((route, topic)) = found else { return fault(Fault::NotFound) };
+        let allow = route.methods.allow();
+        if parts.method == Method::OPTIONS {
+            return self.options(&parts.headers, allow);
+        }
+        if route.handler != Handler::Callable && !route.methods.contain(&parts.method) {
+            return fault(Fault::MethodNotAllowed(allow));
+        }
+        match route.handler {
+            Handler::Live => reply::empty(StatusCode::OK),
+            Handler::Ready => reply::empty(if self.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }),
+            Handler::OpenApi => self.open_api(head).await.unwrap_or_else(fault),
+            Handler::Events => self.events(head, topic, body).await.unwrap_or_else(fault),
+            Handler::Callable => self.callable(head, allow, body).await,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.signal.phase() == Phase::Serving && (self.readiness.0)()
+    }
+
+    fn options(&self, request: &HeaderMap, allow: &'static str) -> Answer {
+        let mut answer = reply::empty(StatusCode::NO_CONTENT);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        self.origins.write_preflight(request, allow, answer.headers_mut());
+        answer
+    }
+
+    async fn open_api(&self, head: &Head<'_>) -> Result<Answer, Fault> {
+        self.principal(head).await?;
+        Ok(reply::json(StatusCode::OK, self.open_api.clone()))
+    }
+
+    async fn events<B>(&self, head: &Head<'_>, path: Option<&str>, body: B) -> Result<Answer, Fault>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let headers = &head.parts.headers;
+        let query = query::topic(head.parts.uri.query())?;
+        let principal = self.principal(head).await?;
+        let form = events::Form::of(headers)?;
+        let id = events::idempotency_key(headers)?;
+        let path = path.map(query::decoded);
+        if query.is_some() && path.is_some() && query != path {
+            return Err(Refusal::invalid("topic", "the path and the query name two topics; name one").into());
+        }
+        let (bytes, mut guard) = body::read(head.parts, body, &self.limits, &self.meter).await?;
+        let given = Given { path: path.as_deref(), query: query.as_deref(), id, config: &self.config };
+        let decoded = events::decode(&bytes, form, &given)?;
+        drop(bytes);
+        // Many small events weigh more than their bytes.
+        guard.grow((decoded.len() * size_of::<Event>()) as u64)?;
+        let accepted = self.accept(head, &principal, event::Door::Events, decoded, guard).await;
+        let answer = reply::results(&accepted.results, &head.context.request_id);
+        Ok(holding(answer, accepted.guard))
+    }
+
+    async fn callable<B>(&self, head: &Head<'_>, allow: &'static str, body: B) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let stream = callable_reply::wants_stream(&head.parts.headers);
+        match self.call(head, allow, body).await {
+            Ok(Accepted { mut results, guard }) => {
+                let outcome = results.pop().unwrap_or(Err(Refusal::Internal)).map_err(Fault::from);
+                holding(callable_reply::answer(&outcome, stream), guard)
+            }
+            Err(fault) => callable_reply::answer(&Err(fault), stream),
+        }
+    }
+
+    async fn call<B>(&self, head: &Head<'_>, allow: &'static str, body: B) -> Result<Accepted, Fault>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if head.parts.method != Method::POST {
+            return Err(Fault::MethodNotAllowed(allow));
+        }
+        query::topic(head.parts.uri.query())?;
+        let principal = self.principal(head).await?;
+        if events::media_type(&head.parts.headers).as_deref() != Some("application/json") {
+            return Err(Fault::UnsupportedMediaType("application/json"));
+        }
+        let (bytes, guard) = body::read(head.parts, body, &self.limits, &self.meter).await?;
+        let event = callable::decode(&bytes, &self.callable_topic)?;
+        drop(bytes);
+        Ok(self.accept(head, &principal, event::Door::Callable, vec![Ok(event)], guard).await)
+    }
+
+    /// Who sent the request, before anything of it is read but its head.
+    async fn principal(&self, head: &Head<'_>) -> Result<Principal, Fault> {
+        let token = bearer(&head.parts.headers).ok_or(Refusal::Unauthenticated)?;
+        Ok(self.authenticator.authenticate(&Credentials::Bearer(token)).await?)
+    }
+
+    /// Hands the good events to the trunk; the others have their result already.
+    async fn accept(
+        &self,
+        head: &Head<'_>,
+        principal: &Principal,
+        door: event::Door,
+        decoded: Vec<Result<Event, Refusal>>,
+        guard: InFlight,
+    ) -> Accepted {
+        let (events, refused) = parted(decoded);
+        if events.is_empty() {
+            return Accepted { results: merged(refused, Vec::new()), guard };
+        }
+        let address = forwarded::address(&head.parts.headers, head.peer.address, self.config.trusted_hops);
+        let origin = Origin { door, arrived: head.arrived, address, traceparent: head.context.traceparent.clone() };
+        let outcomes = self.ingest.accept(principal, Batch { events, origin, guard }).await;
+        Accepted { results: merged(refused, outcomes.results), guard: outcomes.guard }
+    }
+}
+
+/// The good events, and at each event's place its refusal, if it has one.
+fn parted(decoded: Vec<Result<Event, Refusal>>) -> (Vec<Event>, Vec<Option<Refusal>>) {
+    let mut events = Vec::with_capacity(decoded.len());
+    let refused = decoded.into_iter().map(|one| one.map(|event| events.push(event)).err()).collect();
+    (events, refused)
+}
+
+/// One result for each event, in the sender's order.
+fn merged(refused: Vec<Option<Refusal>>, accepted: Vec<Result<Receipt, Refusal>>) -> Vec<Result<Receipt, Refusal>> {
+    let mut accepted = accepted.into_iter();
+    refused.into_iter().map(|one| one.map_or_else(|| accepted.next().unwrap_or(Err(Refusal::Internal)), Err)).collect()
+}
+
+/// The token of the one `Authorization: Bearer`, the scheme in any case.
+fn bearer(headers: &HeaderMap) -> Option<Secret> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (scheme, token) = values.next()?.to_str().ok()?.trim().split_once(' ')?;
+    let sound = scheme.eq_ignore_ascii_case("bearer") && values.next().is_none();
+    sound.then(|| Secret::new(token.trim()))
+}
+
+/// Sends a page that was opened in plain text to where it should be; none: the request is not one to repeat.
+fn to_https(parts: &Parts) -> Option<Answer> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let host = parts.uri.authority().map(|authority| authority.as_str());
+    let host = host.or_else(|| parts.headers.get(HOST)?.to_str().ok())?;
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut answer = reply::empty(StatusCode::PERMANENT_REDIRECT);
+    answer.headers_mut().insert(LOCATION, HeaderValue::try_from(format!("https://{host}{path}")).ok()?);
+    Some(answer)
+}
+
+/// Keeps the bytes in flight until the answer's head is written.
+fn holding(mut answer: Answer, guard: InFlight) -> Answer {
+    answer.extensions_mut().insert(Arc::new(guard));
+    answer
+}
+
+fn body_length(answer: &Answer) -> u64 {
+    answer.body().size_hint().exact().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
