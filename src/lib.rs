@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod drain;
 pub mod event;
 pub mod ingest;
