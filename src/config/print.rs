@@ -105,22 +105,22 @@ impl Sample {
                 let first = default.as_ref().and_then(Value::as_table).and_then(|table| table.iter().next());
                 let (name, value) = first.map_or(("NAME", None), |(name, value)| (name.as_str(), Some(value)));
                 let doc = node.doc();
-                self.below(name, |sample| sample.block(doc, "[", "]", item, value, true));
+                self.below(name, |sample| sample.block(doc, "[", item, value, true));
                 let rest = default.as_ref().and_then(Value::as_table).into_iter().flatten().skip(1);
                 rest.for_each(|(name, value)| self.below(name, |sample| sample.bare(value)));
             }
-            Shape::List(item) => self.block(node.doc(), "[[", "]]", item, default.as_ref().and_then(|list| list.get(0)), true),
-            _ => self.block(node.doc(), "[", "]", node, default.as_ref(), node.is_optional()),
+            Shape::List(item) => self.block(node.doc(), "[[", item, default.as_ref().and_then(|list| list.get(0)), true),
+            _ => self.block(node.doc(), "[", node, default.as_ref(), node.is_optional()),
         }
     }
 
-    fn block(&mut self, doc: &str, open: &str, close: &str, node: Node<'_>, values: Option<&Value>, aside: bool) {
+    fn block(&mut self, doc: &str, open: &str, node: Node<'_>, values: Option<&Value>, aside: bool) {
         let outer = self.aside;
         self.aside = outer || aside;
         self.out.push('\n');
         self.doc(doc);
         let mark = if self.aside { "#" } else { "" };
-        self.out.push_str(&format!("{mark}{open}{}{close}\n", self.path.join(".")));
+        self.out.push_str(&format!("{mark}{open}{}{}\n", self.path.join("."), open.replace('[', "]")));
         match node.shape() {
             Shape::OneOf(several) => several.iter().for_each(|one| self.table(*one, values)),
             _ => self.table(node, values),
