@@ -29,7 +29,7 @@ const USAGE: u8 = 64;
 const LONG_ABOUT: &str = "\
 Takes events over HTTPS and answers only when they are in the broker (acks=all) or durably in the inbox.
 
-With no arguments and no configuration it serves on https://127.0.0.1:8443 with a generated certificate, prints a
+With no arguments and no configuration it serves on https://127.0.0.1:8443 with a generated certificate, prints a \
 development token and two curl lines to try, and keeps the events in the inbox under ./data until it knows a broker.";
 
 const AFTER_HELP: &str = "\

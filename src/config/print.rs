@@ -72,27 +72,29 @@ impl Sample {
         let Shape::Table(fields) = node.shape() else { return };
         let of = |key: &str, node: Node<'_>| values.and_then(|values| values.get(key)).cloned().or_else(|| node.default());
         for (key, field) in fields.iter().filter(|(_, field)| !is_section(*field)) {
-            self.below(key, |sample| sample.option(*field, of(key, *field)));
+            let names_file = !fields.iter().any(|(other, _)| other.strip_suffix(FILE) == Some(key));
+            self.below(key, |sample| sample.option(*field, of(key, *field), names_file));
         }
         for (key, field) in fields.iter().filter(|(_, field)| is_section(*field)) {
             self.below(key, |sample| sample.section(*field, of(key, *field)));
         }
     }
 
-    fn option(&mut self, node: Node<'_>, default: Option<Value>) {
+    /// `names_file`: a secret's `…_file` key has no documentation of its own, so it is shown here.
+    fn option(&mut self, node: Node<'_>, default: Option<Value>, names_file: bool) {
         self.out.push('\n');
         self.doc(node.doc());
         let variables: Vec<&str> = NAMES.iter().filter(|name| dotted(&self.path) == name.option).map(|name| name.variable).collect();
         if !variables.is_empty() {
             self.doc(&format!("From the platform's variables: {}.", variables.join(", ")));
         }
-        let key = self.path.last().map_or("", String::as_str);
+        let key = self.path.last().cloned().unwrap_or_default();
+        if node.is_secret() {
+            self.doc(&format!("A secret: {}, or a file.", environment::name(&self.path)));
+        }
         let line = match default {
-            _ if node.is_secret() => {
-                let line = format!("#{key}{FILE} = \"<a file that holds it>\"\n");
-                self.doc(&format!("A secret: {}, or a file.", environment::name(&self.path)));
-                line
-            }
+            _ if node.is_secret() && !names_file => String::new(),
+            _ if node.is_secret() => format!("#{key}{FILE} = \"<a file that holds it>\"\n"),
             Some(value) => format!("#{key} = {value}\n"),
             None => format!("#{key} = <{}>\n", node.expected()),
         };

@@ -64,6 +64,12 @@ struct Part {
     share: f64,
     /// A token.
     token: Secret,
+    /// A key.
+    key: Secret,
+    /// The file that holds the key.
+    key_file: Option<std::path::PathBuf>,
+    /// Properties.
+    properties: BTreeMap<String, String>,
     /// Items by name.
     named: BTreeMap<String, Item>,
     /// A part that may be absent.
@@ -82,6 +88,9 @@ impl Default for Part {
             perhaps: None,
             share: 0.5,
             token: Secret::default(),
+            key: Secret::default(),
+            key_file: None,
+            properties: BTreeMap::new(),
             named: BTreeMap::from([("first".to_owned(), Item::default())]),
             extra: None,
         }
@@ -231,6 +240,9 @@ fn a_secret_comes_from_a_variable_or_from_a_file_and_never_stands_in_the_configu
     let by_variable = good("", &env([("SLUICEGATE__PART__TOKEN_FILE", &file), ("SLUICEGATE__PART__NAMED__A__PASSWORD", "17")]));
     assert_eq!(by_variable.part.token.expose(), CANARY);
     assert_eq!(by_variable.part.named["a"].password.expose(), "17");
+    let own = good("[part]\nkey_file = \"k\"\n[part.properties]\n\"a.b\" = \"1\"", &env([("SLUICEGATE__PART__PROPERTIES__A_B", "2")]));
+    assert_eq!(own.part.key_file.as_deref(), Some(std::path::Path::new("k")), "an area may read the file itself");
+    assert_eq!(own.part.properties["a.b"], "2");
     let overruled = good(&format!("[part]\ntoken_file = \"{file}\""), &env([("SLUICEGATE__PART__TOKEN", "other")]));
     assert_eq!(overruled.part.token.expose(), "other");
 
@@ -284,6 +296,8 @@ fn the_sample_shows_every_option_and_reads_as_the_defaults_when_taken_up() {
     ] {
         assert!(sample.lines().any(|found| found == line), "{line} is not in\n{sample}");
     }
+    assert_eq!(sample.matches("#key_file = ").count(), 1, "{sample}");
+    assert_eq!(sample.matches("#token_file = ").count(), 1, "{sample}");
     assert_eq!(toml::Table::try_from(good(&sample, &Env::default())).expect("TOML"), toml::Table::try_from(Toy::default()).expect("TOML"));
     good(&taken_up(&sample), &Env::default());
 }
