@@ -45,7 +45,8 @@ struct Sample {
 
 impl Sample {
     fn doc(&mut self, text: &str) {
-        for paragraph in text.lines() {
+        // Lines of a doc comment are one paragraph up to an empty one.
+        for paragraph in text.split("\n\n") {
             let mut line = String::from("#");
             for word in paragraph.split_whitespace() {
                 if line.chars().count() + 1 + word.chars().count() > 118 {

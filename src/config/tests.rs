@@ -432,8 +432,11 @@ fn the_committed_sample_is_what_the_program_prints() {
 }
 
 #[test]
-fn the_sample_with_every_default_taken_up_is_the_default() {
-    loaded(&taken_up(&Config::sample()), &Env::default());
+fn the_sample_has_the_right_form_with_every_default_taken_up() {
+    let mut draft = Draft::of::<Config>();
+    draft.file("sample", &taken_up(&Config::sample()));
+    draft.read::<Config>();
+    assert_eq!(draft.mistakes, Vec::new());
 }
 
 #[test]
