@@ -1,0 +1,28 @@
+//! What does not go together across sections: openness beyond loopback must be meant.
+
+use super::Config;
+use super::stubs::TlsMode;
+
+type Found = (&'static str, Vec<(String, String)>);
+
+/// Mistakes that no single section can see.
+pub(super) fn mistakes(config: &Config) -> Vec<Found> {
+    let bind = config.listeners.bind;
+    if bind.ip().is_loopback() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    if config.listeners.tls == TlsMode::Off && !config.insecure {
+        let problem = format!(
+            "TLS is off and {bind} is not loopback: expected `files`, or `front` behind a proxy that ends TLS, or `insecure = true`"
+        );
+        found.push(("listeners", vec![("tls".to_owned(), problem)]));
+    }
+    if config.auth.issuers.is_empty() {
+        let problem = format!(
+            "nobody could be let in: {bind} is not loopback, so there is no development token; expected a section [auth.issuers.NAME] (FIREBASE_PROJECT_ID makes one)"
+        );
+        found.push(("auth", vec![("issuers".to_owned(), problem)]));
+    }
+    found
+}
