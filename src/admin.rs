@@ -97,12 +97,8 @@ pub enum Command {
 pub struct Selection {
     /// Those of this topic.
     pub topic: Option<String>,
-    /// The one of this name.
-    pub name: Option<String>,
     /// Only those set aside as poison.
     pub poison: bool,
-    /// At most so many, oldest first; none: no limit.
-    pub limit: Option<u64>,
     /// Said on purpose: everything. Purging needs this or a condition.
     pub all: bool,
 }
@@ -124,7 +120,7 @@ impl Command {
 
 impl Selection {
     fn is_everything(&self) -> bool {
-        self.topic.is_none() && self.name.is_none() && !self.poison
+        self.topic.is_none() && !self.poison
     }
 }
 
@@ -230,7 +226,7 @@ impl Admin {
         };
         let command = match selection.map(command) {
             Ok(Command::Purge(selection)) if selection.is_everything() && !selection.all => {
-                return fault(StatusCode::BAD_REQUEST, "a purge needs `topic`, `name`, `poison` or `all`");
+                return fault(StatusCode::BAD_REQUEST, "a purge needs `topic`, `poison` or `all`");
             }
             Ok(command) => command,
             Err(wrong) => return fault(StatusCode::BAD_REQUEST, &format!("the body is not a selection: {wrong}")),

@@ -17,6 +17,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
+use crate::app::StartError;
 use crate::auth::grants::Grant;
 use crate::config::{Config, Env, Loaded, Mistake};
 use crate::units::Span;
@@ -122,12 +123,15 @@ enum Inbox {
         /// The row's name, as `list` and the answers (`inbox`) call it
         name: String,
     },
-    /// Send rows to the broker now
-    Replay(RowArgs),
+    /// Send what waits to the broker now, rows set aside included, and watch it go
+    Replay(SomeRows),
     /// Delete rows for good. They were acknowledged: nobody will send them again
     Purge {
         #[command(flatten)]
-        rows: RowArgs,
+        rows: SomeRows,
+        /// Only rows that were set aside
+        #[arg(long)]
+        poison: bool,
         /// Yes, delete them
         #[arg(long)]
         yes: bool,
@@ -141,21 +145,30 @@ struct RowArgs {
     topic: Option<String>,
     /// At most so many rows
     #[arg(long, value_name = "N", default_value_t = 1_000)]
-    limit: u64,
+    limit: u32,
+    /// Only rows that were set aside
+    #[arg(long)]
+    poison: bool,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
 }
 
-impl RowArgs {
-    fn rows(&self) -> Rows {
-        Rows { topic: self.topic.clone(), limit: self.limit }
-    }
+#[derive(Args)]
+struct SomeRows {
+    /// Only rows of this topic
+    #[arg(long)]
+    topic: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Why a command did not do what it was asked for.
 enum Failure {
     Mistakes(Vec<Mistake>),
+    /// The configuration is well formed, and still not to be had here.
+    Refused(String),
     Usage(String),
     Failed(String),
 }
@@ -189,6 +202,10 @@ impl Failure {
                 mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
                 MISTAKES.into()
             }
+            Self::Refused(text) => {
+                eprintln!("sluicegate: {text}");
+                MISTAKES.into()
+            }
             Self::Usage(text) => {
                 eprintln!("{text}");
                 USAGE.into()
@@ -213,7 +230,7 @@ impl Cli {
             Command::Inbox(Inbox::List(args)) => list(&load(file)?, &args),
             Command::Inbox(Inbox::Show { name }) => show(&load(file)?, &name),
             Command::Inbox(Inbox::Replay(args)) => replay(&load(file)?, &args),
-            Command::Inbox(Inbox::Purge { rows, yes }) => purge(&load(file)?, &rows, yes),
+            Command::Inbox(Inbox::Purge { rows, poison, yes }) => purge(&load(file)?, &rows, poison, yes),
             Command::Completions { shell } => completions(shell),
         }
     }
@@ -234,7 +251,10 @@ fn say(text: &str) -> Result<(), Failure> {
 fn serve(loaded: Loaded) -> Result<(), Failure> {
     // A gate whose output nobody reads serves all the same.
     let greet = |welcome: &Welcome| drop(say(&self::welcome(welcome.address, &welcome.token, &welcome.ca)));
-    Ok(wiring::serve(loaded, greet)?)
+    wiring::serve(loaded, greet).map_err(|error| match error {
+        StartError::Configuration(text) | StartError::InUse(text) => Failure::Refused(text),
+        StartError::Failed(text) => Failure::Failed(text),
+    })
 }
 
 fn token(loaded: &Loaded, args: &TokenArgs) -> Result<(), Failure> {
@@ -246,17 +266,18 @@ fn topics(loaded: &Loaded, create: bool, json: bool) -> Result<(), Failure> {
 }
 
 fn list(loaded: &Loaded, args: &RowArgs) -> Result<(), Failure> {
-    show_rows(&wiring::inbox_list(loaded, &args.rows())?, args.json, "the inbox is empty")
+    let rows = Rows { topic: args.topic.clone(), poison: args.poison, limit: args.limit };
+    show_rows(&wiring::inbox_list(loaded, &rows)?, args.json, "the inbox is empty")
 }
 
 fn show(loaded: &Loaded, name: &str) -> Result<(), Failure> {
     say(&format!("{:#}", wiring::inbox_show(loaded, name)?))
 }
 
-fn replay(loaded: &Loaded, args: &RowArgs) -> Result<(), Failure> {
+fn replay(loaded: &Loaded, args: &SomeRows) -> Result<(), Failure> {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {eta} left").expect("the template is well formed");
     let bar = ProgressBar::new(0).with_style(style);
-    let delivered = wiring::inbox_replay(loaded, &args.rows(), |done, all| {
+    let delivered = wiring::inbox_replay(loaded, &Rows { topic: args.topic.clone(), ..Rows::default() }, |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     })?;
@@ -264,13 +285,13 @@ fn replay(loaded: &Loaded, args: &RowArgs) -> Result<(), Failure> {
     if args.json { say(&serde_json::json!({ "delivered": delivered }).to_string()) } else { say(&format!("{delivered} rows delivered")) }
 }
 
-fn purge(loaded: &Loaded, args: &RowArgs, yes: bool) -> Result<(), Failure> {
+fn purge(loaded: &Loaded, args: &SomeRows, poison: bool, yes: bool) -> Result<(), Failure> {
     if !yes {
         let text =
             "purge deletes events that were acknowledged; nobody will send them again. Look with `sluicegate inbox list`, then say --yes";
         return Err(Failure::Usage(text.to_owned()));
     }
-    let purged = wiring::inbox_purge(loaded, &args.rows())?;
+    let purged = wiring::inbox_purge(loaded, &Rows { topic: args.topic.clone(), poison, ..Rows::default() })?;
     if args.json { say(&serde_json::json!({ "purged": purged }).to_string()) } else { say(&format!("{purged} rows deleted")) }
 }
 

@@ -10,7 +10,6 @@ mod environment;
 mod platform;
 mod print;
 mod schema;
-mod stubs;
 
 use std::fmt;
 use std::path::Path;
@@ -18,12 +17,11 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use environment::Env;
-// The areas' own modules take the place of the stubs here, by this one line.
-use stubs::{admin, auth, door, inbox, limits, listeners, route, sink, telemetry};
-
+use crate::listeners::http as door;
 use crate::units::Span;
+use crate::{admin, auth, inbox, limits, listeners, route, sink, telemetry};
 use draft::{Draft, Origins};
+pub use environment::Env;
 
 /// Everything that can be set, each area's part beside its code.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

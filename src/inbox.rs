@@ -144,6 +144,8 @@ pub struct Snapshot {
     pub kind: &'static str,
     /// Rows that wait to be delivered.
     pub rows: u64,
+    /// Those of them that the producer may still deliver.
+    pub held: u64,
     /// Rows set aside.
     pub poison: u64,
     /// Bytes of live pages and of the log.
@@ -221,16 +223,16 @@ impl Inbox {
     }
 
     /// Rows set aside go back among the others; gives their number.
-    pub async fn restore(&self) -> u64 {
+    pub async fn restore(&self, topic: Option<Topic>) -> u64 {
         let (reply, answer) = oneshot::channel();
-        self.push(Command::Restore { reply });
+        self.push(Command::Restore { topic, reply });
         answer.await.unwrap_or(0)
     }
 
-    /// Deletes rows that were set aside; gives their number.
-    pub async fn purge(&self, topic: Option<Topic>) -> u64 {
+    /// Deletes rows for good, those set aside or all; gives their number.
+    pub async fn purge(&self, topic: Option<Topic>, only_poison: bool) -> u64 {
         let (reply, answer) = oneshot::channel();
-        self.push(Command::Purge { topic, reply });
+        self.push(Command::Purge { topic, only_poison, reply });
         answer.await.unwrap_or(0)
     }
 
@@ -241,6 +243,7 @@ impl Inbox {
         Snapshot {
             kind: "disk",
             rows: self.gates.total(),
+            held: disk.state.held(),
             poison: disk.state.aside(),
             bytes: disk.state.used_bytes(),
             max_bytes: self.config.max_bytes.get(),
@@ -287,8 +290,8 @@ impl Inbox {
         answer.await.is_ok()
     }
 
-    fn refused(&self, lane: Lane, seq: i64, aside: Option<&'static str>) {
-        self.push(Command::Refused { lane, seq, aside });
+    fn refused(&self, seq: i64, aside: Option<&'static str>) {
+        self.push(Command::Refused { seq, aside });
     }
 
     async fn assign(&self, topic: Topic, rows: Vec<(i64, i32)>) -> bool {

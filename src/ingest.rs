@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use crate::auth::{Permit, Principal, authorize};
 use crate::event::{Batch, Event, Origin, Topic};
-use crate::gate::Gates;
 use crate::inbox::Inbox;
 use crate::limits::quota::Quotas;
 use crate::receipt::{Outcomes, Receipt, Refusal, Tier};
 use crate::route::{Bounds, Routed, Table};
 use crate::sink::catalog::{Facts, Lookup};
 use crate::sink::{Fate, Sink, Unsent};
-use crate::telemetry::metrics::{self, Outcome, metrics};
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels::{self, Outcome};
 
 /// After which time to try again when the catalog cannot say whether a topic exists.
 const UNSURE_WAIT: Duration = Duration::from_secs(1);
@@ -34,7 +34,6 @@ pub struct Ingest {
     table: Table,
     sink: Arc<Sink>,
     inbox: Arc<Inbox>,
-    gates: Arc<Gates>,
     tasks: tokio_util::task::TaskTracker,
 }
 
@@ -48,8 +47,8 @@ struct Share {
 
 impl Ingest {
     /// The trunk, from its parts. Its tasks are tracked, so that the drain waits for them.
-    pub fn new(quotas: Quotas, table: Table, sink: Arc<Sink>, inbox: Arc<Inbox>, gates: Arc<Gates>, tasks: tokio_util::task::TaskTracker) -> Self {
-        Self { quotas, table, sink, inbox, gates, tasks }
+    pub fn new(quotas: Quotas, table: Table, sink: Arc<Sink>, inbox: Arc<Inbox>, tasks: tokio_util::task::TaskTracker) -> Self {
+        Self { quotas, table, sink, inbox, tasks }
     }
 
     /// The routes.
@@ -73,7 +72,7 @@ impl Ingest {
         };
         // The task is of our own making: it ends early only by a panic, of which nothing is acknowledged.
         let results = self.tasks.spawn(task).await.unwrap_or_else(|_| vec![Err(Refusal::Internal); places]);
-        count(metrics::Door::named(door.as_str()), &results);
+        count(labels::Door::named(door.as_str()), &results);
         Outcomes { results, guard }
     }
 
@@ -140,7 +139,11 @@ impl Ingest {
         if events == 0 {
             return None;
         }
-        let bytes: usize = shares.iter().flat_map(|share| &share.events).map(|event| event.value.len() + event.key.as_ref().map_or(0, |key| key.len())).sum();
+        let bytes: usize = shares
+            .iter()
+            .flat_map(|share| &share.events)
+            .map(|event| event.value.len() + event.key.as_ref().map_or(0, |key| key.len()))
+            .sum();
         self.quotas.charge(principal, u32::try_from(events).unwrap_or(u32::MAX), bytes as u64).refusal()
     }
 
@@ -186,7 +189,7 @@ fn filled(answers: Vec<Option<Answer>>, otherwise: &Refusal) -> Vec<Answer> {
     answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(otherwise.clone()))).collect()
 }
 
-fn count(door: metrics::Door, results: &[Answer]) {
+fn count(door: labels::Door, results: &[Answer]) {
     for result in results {
         let outcome = match result {
             Ok(Receipt { tier: Tier::Broker { .. }, .. }) => Outcome::AcceptedBroker,

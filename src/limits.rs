@@ -2,6 +2,7 @@
 //!
 //! Two kinds: bytes in flight over the whole gate ([`inflight`]), and quotas for each principal ([`quota`]).
 
+pub mod connections;
 pub mod inflight;
 pub mod quota;
 

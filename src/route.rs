@@ -43,6 +43,22 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Mistakes that only this area can see.
+    pub fn mistakes(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        if self.id.is_empty() {
+            found.push(("id".to_owned(), "must not be empty: consumers de-duplicate by it".to_owned()));
+        }
+        for (key, name) in [("id", &self.id), ("principal", &self.principal), ("source", &self.source)] {
+            if name.len() > 128 || !name.bytes().all(|b| b.is_ascii_graphic()) {
+                found.push((key.to_owned(), "must be at most 128 visible ASCII characters".to_owned()));
+            }
+        }
+        found
+    }
+}
+
 /// One row of the table: the topics that it is for, and how their records look.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -73,6 +89,29 @@ impl Default for RouteConfig {
             replication: -1,
         }
     }
+}
+
+/// Mistakes of the table: the row's number and the option, and what is wrong.
+pub fn mistakes(rows: &[RouteConfig]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        let mut say = |key: &str, what: &str| found.push((format!("[{i}].{key}"), what.to_owned()));
+        match &row.topic {
+            Grant::Exact(name) if Topic::new(name).is_err() => say("topic", "is not a topic that events can go to"),
+            topic if rows[..i].iter().any(|before| before.topic == *topic) => say("topic", "stands in an earlier route already"),
+            _ => {}
+        }
+        if row.max_event_bytes < ByteSize::kib(1) || row.max_event_bytes > ByteSize::mib(64) {
+            say("max_event_bytes", "must be from 1 KiB to 64 MiB");
+        }
+        if row.partitions < 1 {
+            say("partitions", "must be at least 1");
+        }
+        if row.replication == 0 || row.replication < -1 {
+            say("replication", "must be at least 1, or -1 for the broker's default");
+        }
+    }
+    found
 }
 
 /// What a topic's broker demands of its records.

@@ -145,6 +145,27 @@ impl Sink {
         self.producer.as_ref().map_or(0, |producer| producer.queued())
     }
 
+    /// Bytes that the producer holds, as far as it says.
+    pub fn queued_bytes(&self) -> u64 {
+        self.producer.as_ref().map_or(0, |producer| producer.queued_bytes())
+    }
+
+    /// What the connections to the broker said last, if it was a fault.
+    pub fn last_error(&self) -> Option<String> {
+        self.producer.as_ref().and_then(|producer| producer.last_error())
+    }
+
+    /// Waits for the first catalog and for the producer's own view of the cluster. The caller sets the deadline.
+    pub async fn warm_up(&self) {
+        let Some(producer) = self.producer.clone() else { return };
+        let looked = tokio::task::spawn_blocking(move || producer.look_around());
+        while !self.catalog.is_fresh() {
+            self.catalog.refreshed(Duration::from_secs(1)).await;
+        }
+        // A failed look leaves the producer to look by itself when it has something to send.
+        let _ = looked.await;
+    }
+
     /// Sends parts, each with its topic's number of partitions (none: no catalog was ever seen), and waits for each
     /// one's fate until the deadline.
     pub async fn send(&self, parts: Vec<(Routed, Option<i32>)>) -> Vec<Fate> {

@@ -163,7 +163,7 @@ async fn a_command_reaches_the_inbox_and_its_end_is_told() {
 #[tokio::test]
 async fn the_command_line_asks_the_gate_beside_it() {
     let gate = gate().await;
-    let selection = Selection { topic: Some("orders".to_owned()), limit: Some(7), ..Selection::default() };
+    let selection = Selection { topic: Some("orders".to_owned()), ..Selection::default() };
     assert_eq!(send(gate.address, &Command::Purge(selection.clone())).await, Ok(5));
     assert_eq!(gate.commands.lock().expect("not poisoned").clone(), [Command::Purge(selection)]);
     assert_eq!(ask_status(gate.address).await, Ok(snapshot()));

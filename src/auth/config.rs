@@ -159,6 +159,12 @@ fn is_name(name: &str) -> bool {
 type FieldMistake = (&'static str, String);
 
 impl IssuerConfig {
+    /// Whether `sluicegate token` could sign for it: a shared secret, or a private key beside the public one.
+    pub fn can_sign(&self) -> bool {
+        let shared = self.algorithm.is_some_and(Algorithm::is_shared);
+        self.kind == Kind::Static && (shared || !self.signing_key.is_empty() || self.signing_key_file.is_some())
+    }
+
     /// Firebase ID tokens of a project. Its users may send to `frontend-events`, the platform's command topic.
     pub fn firebase(project: &str) -> Self {
         Self {

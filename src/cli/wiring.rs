@@ -1,15 +1,32 @@
-//! STUB: what the commands call. The trunk puts the library's functions in the place of these bodies.
+//! What the commands call: the library's functions, on a runtime of their own.
 //!
 //! What always holds: nothing here prints; what is to be shown is returned, and an error says what to do.
 
+use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admin::{self, Selection};
+use crate::app::{App, StartError, Tiers};
+use crate::auth::IssuerConfig;
+use crate::auth::dev::{DEV_ISSUER, DevKey};
 use crate::auth::grants::Grant;
-use crate::config::Loaded;
+use crate::auth::mint::mint;
+use crate::config::{Config, Loaded};
+use crate::drain::{Drain, Phase};
+use crate::inbox::offline::{self, Filter};
+use crate::sink::topics;
+use crate::telemetry;
+
+/// A replay that has moved nothing for so long is given up.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// Between looks at a replay's progress.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What a developer is shown once the gate is up.
 #[derive(Debug)]
@@ -27,45 +44,208 @@ pub struct Welcome {
 pub struct Rows {
     /// Only those of this topic.
     pub topic: Option<String>,
+    /// Only those set aside.
+    pub poison: bool,
     /// At most so many.
-    pub limit: u64,
-}
-
-fn not_yet<T>() -> Result<T, String> {
-    Err("this command is not wired to the library yet".to_owned())
+    pub limit: u32,
 }
 
 /// Serves until a signal has ended the drain. `greet` is called once, when the gate is up and is a developer's own.
-pub fn serve(_: Loaded, _greet: impl FnOnce(&Welcome)) -> Result<(), String> {
-    not_yet()
+pub fn serve(loaded: Loaded, greet: impl FnOnce(&Welcome)) -> Result<(), StartError> {
+    let config = loaded.config;
+    let logs = telemetry::init(&config.telemetry).map_err(StartError::Failed)?;
+    let served = runtime()?.block_on(async {
+        let app = App::build(config).await?;
+        let welcome = |app: &App| {
+            if let Some(development) = app.development() {
+                greet(&Welcome { address: app.address(), token: development.token.clone(), ca: development.ca.clone() });
+            }
+        };
+        let (first, second) = (stop_signal()?, stop_signal()?);
+        tokio::select! {
+            served = app.serve(first.received(1), welcome) => served,
+            () = second.received(2) => Err(StartError::Failed("stopped by a second signal before the drain was over".into())),
+        }
+    });
+    logs.flush(Duration::from_secs(1));
+    match served? {
+        true => Ok(()),
+        false => Err(StartError::Failed("the drain was not over in time; the log says what remained".into())),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+fn stop_signal() -> Result<Stop, StartError> {
+    let listen = |kind| signal(kind).map_err(|error| StartError::Failed(format!("signals cannot be heard: {error}")));
+    Ok(Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+}
+
+impl Stop {
+    /// Waits for so many of them.
+    async fn received(mut self, count: usize) {
+        for _ in 0..count {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+        }
+    }
 }
 
 /// A token, signed by the key of the named issuer, or of the only one that has one; on a developer's gate by the development key.
-pub fn token(_: &Loaded, _issuer: Option<&str>, _sub: &str, _topics: &[Grant], _ttl: Duration) -> Result<String, String> {
-    not_yet()
+pub fn token(loaded: &Loaded, issuer: Option<&str>, sub: &str, topics: &[Grant], ttl: Duration) -> Result<String, String> {
+    let config = &loaded.config;
+    let own;
+    let issuer: &IssuerConfig = match issuer {
+        Some(name) if name != DEV_ISSUER || config.auth.issuers.contains_key(name) => {
+            config.auth.issuers.get(name).ok_or_else(|| format!("there is no issuer `{name}`; configured: {}", names(config)))?
+        }
+        None if !config.auth.issuers.is_empty() => only_signer(config)?,
+        _ => {
+            let dir = &config.listeners.generated_dir;
+            own =
+                DevKey::load_or_create(dir).map_err(|error| format!("no development key in `{}`: {error}", dir.display()))?.issuer_config();
+            &own
+        }
+    };
+    let every: Grant = "*".parse()?;
+    let topics = if topics.is_empty() { std::slice::from_ref(&every) } else { topics };
+    mint(issuer, sub, topics, ttl).map_err(|error| error.to_string())
 }
 
-/// One object for each topic of the routes, as the broker has it: `topic`, `partitions`, `state`.
-pub fn topics(_: &Loaded, _create: bool) -> Result<Vec<Value>, String> {
-    not_yet()
+fn only_signer(config: &Config) -> Result<&IssuerConfig, String> {
+    let mut signers = config.auth.issuers.values().filter(|issuer| issuer.can_sign());
+    match (signers.next(), signers.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(format!("no configured issuer has a key that signs; configured: {}", names(config))),
+        (Some(_), Some(_)) => Err(format!("several issuers can sign: say which by --issuer; configured: {}", names(config))),
+    }
+}
+
+fn names(config: &Config) -> String {
+    config.auth.issuers.keys().cloned().collect::<Vec<_>>().join(", ")
+}
+
+/// One object for each topic of the routes, as the broker has it.
+pub fn topics(loaded: &Loaded, create: bool) -> Result<Vec<Value>, String> {
+    let found = runtime()?.block_on(topics::list(&loaded.config.sink, &loaded.config.routes, create))?;
+    Ok(found
+        .iter()
+        .map(|topic| serde_json::json!({ "topic": topic.topic, "partitions": topic.partitions, "state": topic.state() }))
+        .collect())
 }
 
 /// One object for each row, oldest first.
-pub fn inbox_list(_: &Loaded, _: &Rows) -> Result<Vec<Value>, String> {
-    not_yet()
+pub fn inbox_list(loaded: &Loaded, rows: &Rows) -> Result<Vec<Value>, String> {
+    let filter = Filter { topic: rows.topic.clone(), poison: rows.poison, limit: rows.limit };
+    offline::list(dir(loaded), &filter)?.iter().map(value).collect()
 }
 
 /// One row with its value.
-pub fn inbox_show(_: &Loaded, _name: &str) -> Result<Value, String> {
-    not_yet()
+pub fn inbox_show(loaded: &Loaded, name: &str) -> Result<Value, String> {
+    let found = offline::show(dir(loaded), name)?;
+    value(&found.ok_or_else(|| format!("no row is called `{name}`; it may have been delivered (look with `sluicegate inbox list`)"))?)
 }
 
-/// Sends rows to the broker now; tells `done` and `all` as it goes. How many were delivered.
-pub fn inbox_replay(_: &Loaded, _: &Rows, _progress: impl FnMut(u64, u64)) -> Result<u64, String> {
-    not_yet()
+fn value(shown: &impl serde::Serialize) -> Result<Value, String> {
+    serde_json::to_value(shown).map_err(|error| error.to_string())
+}
+
+fn dir(loaded: &Loaded) -> &Path {
+    &loaded.config.inbox.dir
+}
+
+/// Sends rows to the broker now; tells `done` and `all` as it goes. How many are gone from the inbox then.
+pub fn inbox_replay(loaded: &Loaded, rows: &Rows, progress: impl FnMut(u64, u64)) -> Result<u64, String> {
+    runtime()?.block_on(async {
+        match open(&loaded.config)? {
+            Some(tiers) => replay_alone(&loaded.config, tiers, rows, progress).await,
+            None => replay_beside(&loaded.config, rows, progress).await,
+        }
+    })
 }
 
 /// Deletes rows for good. How many.
-pub fn inbox_purge(_: &Loaded, _: &Rows) -> Result<u64, String> {
-    not_yet()
+pub fn inbox_purge(loaded: &Loaded, rows: &Rows) -> Result<u64, String> {
+    runtime()?.block_on(async {
+        let Some(tiers) = open(&loaded.config)? else {
+            let selection = Selection { topic: rows.topic.clone(), poison: rows.poison, all: true };
+            return admin::send(loaded.config.admin.bind, &admin::Command::Purge(selection)).await;
+        };
+        let purged = tiers.inbox.purge(topic(rows)?, rows.poison).await;
+        close(tiers).await;
+        Ok(purged)
+    })
+}
+
+/// The inbox for this process alone; none while a gate has it.
+fn open(config: &Config) -> Result<Option<Tiers>, String> {
+    match Tiers::open(config) {
+        Ok(tiers) => Ok(Some(tiers)),
+        Err(StartError::InUse(_)) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn replay_alone(config: &Config, tiers: Tiers, rows: &Rows, progress: impl FnMut(u64, u64)) -> Result<u64, String> {
+    if !tiers.sink.has_broker() {
+        return Err("no broker is configured: set REDPANDA_BROKERS or sink.brokers".into());
+    }
+    let drain = Drain::default();
+    tiers.inbox.restore(topic(rows)?).await;
+    tiers.start(config, &drain).map_err(|error| error.to_string())?;
+    let gates = std::sync::Arc::clone(&tiers.gates);
+    let done = follow(|| std::future::ready(Ok(gates.total())), progress).await;
+    drain.enter(Phase::Storing);
+    close(tiers).await;
+    done
+}
+
+async fn close(tiers: Tiers) {
+    // The commits are answered for already; a writer that panicked has said so in the log.
+    let _ = tokio::task::spawn_blocking(move || tiers.inbox.close()).await;
+}
+
+/// The running gate replays by itself; this only gives what was set aside another chance, and watches.
+async fn replay_beside(config: &Config, rows: &Rows, progress: impl FnMut(u64, u64)) -> Result<u64, String> {
+    let bound = config.admin.bind;
+    let selection = Selection { topic: rows.topic.clone(), ..Selection::default() };
+    admin::send(bound, &admin::Command::Replay(selection)).await?;
+    follow(|| async { Ok(admin::ask_status(bound).await?.inbox.rows) }, progress).await
+}
+
+/// Watches the number of rows fall.
+async fn follow<F: Future<Output = Result<u64, String>>>(left: impl Fn() -> F, mut progress: impl FnMut(u64, u64)) -> Result<u64, String> {
+    let all = left().await?;
+    let (mut least, mut moved) = (all, Instant::now());
+    loop {
+        let now = left().await?;
+        if now < least {
+            (least, moved) = (now, Instant::now());
+        }
+        progress(all.saturating_sub(now), all.max(now));
+        if now == 0 {
+            return Ok(all);
+        }
+        if moved.elapsed() > STUCK {
+            let gone = all.saturating_sub(least);
+            return Err(format!(
+                "{gone} rows are delivered, {now} stay: nothing moved for 30 s; is the broker up, and do the topics exist (`sluicegate topics`)?"
+            ));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn topic(rows: &Rows) -> Result<Option<crate::event::Topic>, String> {
+    rows.topic.as_deref().map(|name| crate::event::Topic::new(name).map_err(|error| format!("--topic `{name}`: {error}"))).transpose()
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("the runtime cannot be started: {error}"))
 }

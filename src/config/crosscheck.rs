@@ -1,7 +1,7 @@
 //! What does not go together across sections: openness beyond loopback must be meant.
 
 use super::Config;
-use super::stubs::TlsMode;
+use crate::listeners::TlsMode;
 
 type Found = (&'static str, Vec<(String, String)>);
 

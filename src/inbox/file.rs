@@ -32,6 +32,7 @@ CREATE TABLE rows (
   body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX rows_lane ON rows (topic, partition, arrival);
+CREATE INDEX rows_held ON rows (not_before) WHERE not_before > 0;
 CREATE TABLE poison (
   seq INTEGER PRIMARY KEY,
   name BLOB NOT NULL UNIQUE,
@@ -120,7 +121,10 @@ impl Folder {
         self.configure(&connection).map_err(|error| self.failed(&error))?;
         let left = checkpoint(&connection, "TRUNCATE").map_err(|error| self.failed(&error))?;
         if left != (0, 0, 0) {
-            return Err(OpenError::Untrusted { dir: self.dir.clone(), why: format!("its log could not be brought in: {left:?}; is it open elsewhere?") });
+            return Err(OpenError::Untrusted {
+                dir: self.dir.clone(),
+                why: format!("its log could not be brought in: {left:?}; is it open elsewhere?"),
+            });
         }
         self.migrate(&connection)?;
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|error| self.failed(&error))?;
@@ -133,7 +137,13 @@ impl Folder {
         if found.as_ref().is_ok_and(|meta| !meta.is_file()) {
             return Err(io::Error::other(format!("{} is not a plain file", path.display())));
         }
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?.set_permissions(PermissionsExt::from_mode(0o600))
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)?
+            .set_permissions(PermissionsExt::from_mode(0o600))
     }
 
     fn configure(&self, connection: &Connection) -> rusqlite::Result<()> {

@@ -63,7 +63,8 @@ pub struct Filter {
 }
 
 const ROWS: &str = "SELECT name, topic, partition, at, CASE WHEN not_before > ?2 THEN 'held' ELSE 'ready' END, maybe, attempts, NULL, body, seq FROM rows WHERE (?1 IS NULL OR topic = ?1)";
-const POISON: &str = "SELECT name, topic, partition, at, 'poison', 1, attempts, reason, body, seq FROM poison WHERE (?1 IS NULL OR topic = ?1) AND ?2 = ?2";
+const POISON: &str =
+    "SELECT name, topic, partition, at, 'poison', 1, attempts, reason, body, seq FROM poison WHERE (?1 IS NULL OR topic = ?1) AND ?2 = ?2";
 
 /// Lists rows, the oldest first.
 pub fn list(dir: &Path, filter: &Filter) -> Result<Vec<Entry>, String> {
@@ -104,7 +105,8 @@ fn find(connection: &Connection, wanted: &str) -> rusqlite::Result<Option<(Entry
 fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     let body: Vec<u8> = row.get(8)?;
     let topic: String = row.get(1)?;
-    let id = Topic::new(&topic).ok().and_then(|topic| row::decode(&topic, &body)).map_or_else(String::new, |routed| routed.id().to_string());
+    let id =
+        Topic::new(&topic).ok().and_then(|topic| row::decode(&topic, &body)).map_or_else(String::new, |routed| routed.id().to_string());
     let state: String = row.get(4)?;
     Ok(Entry {
         name: hex::encode(row.get::<_, Vec<u8>>(0)?),

@@ -32,13 +32,13 @@ pub(super) enum Command {
     /// Rows that replay has delivered; answered after the commit.
     Remove { lane: Lane, seqs: Vec<i64>, reply: oneshot::Sender<()> },
     /// A row that the broker has refused; `aside` when it has been refused too often.
-    Refused { lane: Lane, seq: i64, aside: Option<&'static str> },
+    Refused { seq: i64, aside: Option<&'static str> },
     /// Rows that have found their partition.
     Assign { topic: Topic, rows: Vec<(i64, i32)>, reply: oneshot::Sender<()> },
     /// Rows set aside go back among the others; answered with their number.
-    Restore { reply: oneshot::Sender<u64> },
-    /// Rows set aside are deleted; answered with their number.
-    Purge { topic: Option<Topic>, reply: oneshot::Sender<u64> },
+    Restore { topic: Option<Topic>, reply: oneshot::Sender<u64> },
+    /// Rows are deleted for good, those set aside or all; answered with their number.
+    Purge { topic: Option<Topic>, only_poison: bool, reply: oneshot::Sender<u64> },
 }
 
 impl Command {

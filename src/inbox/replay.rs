@@ -118,7 +118,13 @@ impl Replay {
             let started = Instant::now();
             let beside_live = self.sink.breaker().is_waited_for();
             let open = self.sink.breaker().state() != State::Closed;
-            let window = if open { 1 } else if beside_live { WINDOW_BESIDE_LIVE } else { WINDOW };
+            let window = if open {
+                1
+            } else if beside_live {
+                WINDOW_BESIDE_LIVE
+            } else {
+                WINDOW
+            };
             let round = self.round(lane, window).await;
             let rest = match round {
                 Round::Moved if beside_live => started.elapsed(),
@@ -142,11 +148,15 @@ impl Replay {
         let rows = self.inbox.rows(lane.clone(), window).await;
         // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
         let alone = rows.first().is_some_and(|row| row.attempts > 0);
-        let ready = rows.into_iter().take(if alone { 1 } else { window }).take_while(|row| row.not_before_ms <= now && (alone || row.attempts == 0));
-        let (readable, damaged): (Vec<_>, Vec<_>) = ready.map(|row| (row::decode(&row.topic, &row.body), row)).partition(|(routed, _)| routed.is_some());
+        let ready = rows
+            .into_iter()
+            .take(if alone { 1 } else { window })
+            .take_while(|row| row.not_before_ms <= now && (alone || row.attempts == 0));
+        let (readable, damaged): (Vec<_>, Vec<_>) =
+            ready.map(|row| (row::decode(&row.topic, &row.body), row)).partition(|(routed, _)| routed.is_some());
         for (_, row) in &damaged {
             tracing::error!(topic = %row.topic, name = row.name, "a row of the inbox cannot be read: it is set aside");
-            self.inbox.refused(lane.clone(), row.seq, Some("unreadable"));
+            self.inbox.refused(row.seq, Some("unreadable"));
         }
         let (routed, rows): (Vec<Routed>, Vec<Row>) = readable.into_iter().filter_map(|(routed, row)| Some((routed?, row))).unzip();
         if rows.is_empty() {
@@ -169,7 +179,7 @@ impl Replay {
                 Some(Report::Delivered { .. }) => delivered.push(row.seq),
                 report => {
                     clean = false;
-                    self.not_delivered(lane, row, report);
+                    self.not_delivered(row, report);
                 }
             }
         }
@@ -181,7 +191,7 @@ impl Replay {
     }
 
     /// A fault of the broker or the way to it is nobody's attempt; a refusal of the record is one.
-    fn not_delivered(&self, lane: &Lane, row: &Row, report: Option<Report>) {
+    fn not_delivered(&self, row: &Row, report: Option<Report>) {
         let reason = match report {
             Some(Report::Permanent(Never::TooLarge)) => "too_large",
             Some(Report::Permanent(Never::Invalid(reason))) => reason,
@@ -191,7 +201,7 @@ impl Replay {
         if last {
             tracing::error!(topic = %row.topic, name = row.name, reason, "the broker will not take a row of the inbox: it is set aside");
         }
-        self.inbox.refused(lane.clone(), row.seq, last.then_some(reason));
+        self.inbox.refused(row.seq, last.then_some(reason));
     }
 
     /// Gives rows that were stored before any catalog was seen their partitions.

@@ -11,6 +11,7 @@ pub(super) struct State {
     used: AtomicU64,
     oldest_ms: AtomicI64,
     aside: AtomicI64,
+    held: AtomicI64,
     stored: AtomicU64,
     commits: AtomicU64,
     commit_micros: AtomicU64,
@@ -59,6 +60,14 @@ impl State {
 
     pub(super) fn set_aside(&self, rows: i64) {
         self.aside.store(rows, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_held(&self, rows: i64) {
+        self.held.store(rows, Ordering::Relaxed);
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        u64::try_from(self.held.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     pub(super) fn aside(&self) -> u64 {

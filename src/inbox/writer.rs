@@ -45,6 +45,7 @@ pub(super) struct Writer {
 enum Effect {
     Inserted { existed: bool },
     Paid(HashMap<Lane, u64>),
+    Purged { aside: u64, paid: HashMap<Lane, u64> },
     Owed(HashMap<Lane, u64>),
     Assigned(Vec<(i32, u64)>),
     Nothing,
@@ -133,14 +134,15 @@ impl Writer {
     fn settle_gates(&self, command: &Command, effect: Effect) -> u64 {
         match effect {
             Effect::Inserted { existed } => u64::from(!existed),
-            Effect::Paid(lanes) => lanes.iter().map(|(lane, rows)| {
-                self.gates.paid(lane, *rows);
-                *rows
-            }).sum(),
-            Effect::Owed(lanes) => lanes.iter().map(|(lane, rows)| {
-                self.gates.owe_rows(lane, *rows);
-                *rows
-            }).sum(),
+            Effect::Paid(lanes) => self.pay(&lanes),
+            Effect::Purged { aside, paid } => aside + self.pay(&paid),
+            Effect::Owed(lanes) => lanes
+                .iter()
+                .map(|(lane, rows)| {
+                    self.gates.owe_rows(lane, *rows);
+                    *rows
+                })
+                .sum(),
             Effect::Assigned(partitions) => {
                 if let Command::Assign { topic, .. } = command {
                     partitions.iter().for_each(|(partition, rows)| self.gates.assign(topic, *partition, *rows));
@@ -149,6 +151,11 @@ impl Writer {
             }
             Effect::Nothing => 0,
         }
+    }
+
+    fn pay(&self, lanes: &HashMap<Lane, u64>) -> u64 {
+        lanes.iter().for_each(|(lane, rows)| self.gates.paid(lane, *rows));
+        lanes.values().sum()
     }
 
     fn no_room(&self) -> Option<StoreError> {
@@ -183,7 +190,9 @@ impl Writer {
         let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0)).unwrap_or(0);
         if free > i64::from(VACUUM_PAGES) {
             let step = self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"));
-            if let Err(error) = step && matches!(class(&error), StoreError::Latched) {
+            if let Err(error) = step
+                && matches!(class(&error), StoreError::Latched)
+            {
                 return self.latch(&error);
             }
         }
@@ -194,12 +203,16 @@ impl Writer {
     }
 
     fn measure(&self) {
-        let count = |sql: &str| self.connection.prepare_cached(sql).and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+        let count =
+            |sql: &str| self.connection.prepare_cached(sql).and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
         if let Ok(bytes) = file::used_bytes(&self.connection, &self.database) {
             self.state.set_used(bytes);
         }
         let oldest = count("SELECT at FROM rows ORDER BY seq LIMIT 1").ok();
         self.state.set_oldest(oldest);
+        if let Ok(held) = count("SELECT count(*) FROM rows WHERE not_before > 0") {
+            self.state.set_held(held);
+        }
         if let Ok(aside) = count("SELECT count(*) FROM poison") {
             self.state.set_aside(aside);
         }
@@ -210,7 +223,9 @@ fn write_one(transaction: &Transaction<'_>, command: &Command, now: i64) -> rusq
     match command {
         Command::Insert { parcel, .. } => insert(transaction, parcel, now),
         Command::Settle { name, settlement } => match settlement {
-            Settlement::Delivered => delete(transaction, "DELETE FROM rows WHERE name = ?1 RETURNING topic, partition", params![name.0]),
+            Settlement::Delivered => {
+                delete(transaction, "DELETE FROM rows WHERE name = ?1 RETURNING topic, partition", params![name.0]).map(Effect::Paid)
+            }
             Settlement::NotDelivered { maybe } => {
                 let sql = "UPDATE rows SET not_before = 0, maybe = max(maybe, ?2) WHERE name = ?1";
                 transaction.prepare_cached(sql)?.execute(params![name.0, maybe])?;
@@ -234,18 +249,18 @@ fn write_one(transaction: &Transaction<'_>, command: &Command, now: i64) -> rusq
             }
         }
         Command::Assign { topic, rows, .. } => assign(transaction, topic, rows),
-        Command::Restore { .. } => restore(transaction),
-        Command::Purge { topic, .. } => {
-            let topic = topic.as_ref().map(Topic::as_str);
-            let rows = transaction.execute("DELETE FROM poison WHERE ?1 IS NULL OR topic = ?1", params![topic])? as u64;
-            Ok(Effect::Paid(HashMap::from([((nowhere(), 0), rows)])))
-        }
+        Command::Restore { topic, .. } => restore(transaction, topic.as_ref().map(Topic::as_str)),
+        Command::Purge { topic, only_poison, .. } => purge(transaction, topic.as_ref().map(Topic::as_str), *only_poison),
     }
 }
 
-/// Rows that no gate stands behind: only their number matters.
-fn nowhere() -> Topic {
-    Topic::new("_").expect("a legal name")
+fn purge(transaction: &Transaction<'_>, topic: Option<&str>, only_poison: bool) -> rusqlite::Result<Effect> {
+    let aside = transaction.execute("DELETE FROM poison WHERE ?1 IS NULL OR topic = ?1", params![topic])? as u64;
+    let paid = match only_poison {
+        true => HashMap::new(),
+        false => delete(transaction, "DELETE FROM rows WHERE ?1 IS NULL OR topic = ?1 RETURNING topic, partition", params![topic])?,
+    };
+    Ok(Effect::Purged { aside, paid })
 }
 
 fn insert(transaction: &Transaction<'_>, parcel: &Parcel, now: i64) -> rusqlite::Result<Effect> {
@@ -271,7 +286,7 @@ fn insert(transaction: &Transaction<'_>, parcel: &Parcel, now: i64) -> rusqlite:
 }
 
 /// Deletes rows and says from which lanes they were.
-fn delete(transaction: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<Effect> {
+fn delete(transaction: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<HashMap<Lane, u64>> {
     let mut lanes: HashMap<Lane, u64> = HashMap::new();
     let mut statement = transaction.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
@@ -280,20 +295,26 @@ fn delete(transaction: &Transaction<'_>, sql: &str, params: impl rusqlite::Param
             *lanes.entry(lane).or_default() += 1;
         }
     }
-    Ok(Effect::Paid(lanes))
+    Ok(lanes)
 }
 
 fn lane_of(topic: String, partition: i32) -> Option<Lane> {
     Topic::new(&topic).ok().map(|topic| (topic, partition))
 }
 
-fn set_aside(transaction: &Transaction<'_>, which: &str, copy: impl rusqlite::Params, remove: impl rusqlite::Params) -> rusqlite::Result<Effect> {
+fn set_aside(
+    transaction: &Transaction<'_>,
+    which: &str,
+    copy: impl rusqlite::Params,
+    remove: impl rusqlite::Params,
+) -> rusqlite::Result<Effect> {
     let sql = format!(
         "INSERT OR REPLACE INTO poison (name, topic, partition, arrival, attempts, at, set_aside, reason, body)
          SELECT name, topic, partition, arrival, attempts, at, ?1, ?2, body FROM rows WHERE {which}"
     );
     transaction.prepare_cached(&sql)?.execute(copy)?;
     delete(transaction, &format!("DELETE FROM rows WHERE {} RETURNING topic, partition", which.replace("?3", "?1")), remove)
+        .map(Effect::Paid)
 }
 
 fn assign(transaction: &Transaction<'_>, topic: &Topic, rows: &[(i64, i32)]) -> rusqlite::Result<Effect> {
@@ -305,12 +326,12 @@ fn assign(transaction: &Transaction<'_>, topic: &Topic, rows: &[(i64, i32)]) -> 
     Ok(Effect::Assigned(partitions.into_iter().collect()))
 }
 
-fn restore(transaction: &Transaction<'_>) -> rusqlite::Result<Effect> {
+fn restore(transaction: &Transaction<'_>, topic: Option<&str>) -> rusqlite::Result<Effect> {
     let sql = "INSERT INTO rows (name, topic, partition, arrival, not_before, maybe, attempts, at, body)
-               SELECT name, topic, partition, arrival, 0, 1, 0, at, body FROM poison WHERE true
+               SELECT name, topic, partition, arrival, 0, 1, 0, at, body FROM poison WHERE ?1 IS NULL OR topic = ?1
                ON CONFLICT (name) DO NOTHING RETURNING topic, partition";
-    let Effect::Paid(lanes) = delete(transaction, sql, [])? else { return Ok(Effect::Nothing) };
-    transaction.execute("DELETE FROM poison", [])?;
+    let lanes = delete(transaction, sql, params![topic])?;
+    transaction.execute("DELETE FROM poison WHERE ?1 IS NULL OR topic = ?1", params![topic])?;
     Ok(Effect::Owed(lanes))
 }
 
@@ -331,7 +352,7 @@ fn answer(command: Command, rows: u64) {
         Command::Remove { reply, .. } | Command::Assign { reply, .. } => {
             let _ = reply.send(());
         }
-        Command::Restore { reply } | Command::Purge { reply, .. } => {
+        Command::Restore { reply, .. } | Command::Purge { reply, .. } => {
             let _ = reply.send(rows);
         }
         Command::Settle { .. } | Command::Refused { .. } => {}

@@ -13,7 +13,7 @@ use crate::inbox::{Settlement, StoreError, Stored, not_before_ms};
 use crate::receipt::{Doubt, Receipt, Refusal, Tier};
 use crate::sink::Unsent;
 use crate::sink::flight::{HandOver, Late, Pending};
-use crate::sink::report::Report;
+use crate::sink::report::{Never, Report};
 
 use super::{Answer, Ingest, in_broker};
 
@@ -128,8 +128,8 @@ fn settlement(report: &Report) -> Settlement {
         Report::Delivered { .. } => Settlement::Delivered,
         Report::NotStored(_) => Settlement::NotDelivered { maybe: false },
         Report::Unknown(_) => Settlement::NotDelivered { maybe: true },
-        // The topic may come back, and the row keeps what was acknowledged.
-        Report::Permanent(crate::sink::report::Never::NoTopic) => Settlement::NotDelivered { maybe: false },
-        Report::Permanent(_) => Settlement::NotDelivered { maybe: false },
+        Report::Permanent(Never::Invalid(reason)) => Settlement::Never(reason),
+        // The topic may come back; and what did not fit was the batch that it travelled in. The row keeps what was acknowledged.
+        Report::Permanent(Never::NoTopic | Never::TooLarge) => Settlement::NotDelivered { maybe: false },
     }
 }

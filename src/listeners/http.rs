@@ -2,7 +2,9 @@
 
 pub mod body;
 mod callable;
+
 mod callable_reply;
+mod coding;
 mod cors;
 pub mod door;
 pub mod events;

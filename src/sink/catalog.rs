@@ -118,7 +118,7 @@ impl Catalog {
         match snapshot.topics.get(topic) {
             Some(facts) => Lookup::Known(*facts),
             None if !snapshot.seen => Lookup::NeverSeen,
-            None if snapshot.fetched.is_some_and(|at| at.elapsed() < self.max_age) => Lookup::Absent,
+            None if self.is_fresh() => Lookup::Absent,
             None => Lookup::Unsure,
         }
     }
@@ -140,6 +140,11 @@ impl Catalog {
     /// Since when the catalog has been as it is: none, when this process has not fetched it.
     pub fn age(&self) -> Option<Duration> {
         self.snapshot.load().fetched.map(|at| at.elapsed())
+    }
+
+    /// Whether this process has fetched it lately.
+    pub fn is_fresh(&self) -> bool {
+        self.age().is_some_and(|age| age < self.max_age)
     }
 
     /// Whether any catalog was ever seen.

@@ -295,6 +295,7 @@ impl Config {
             .set("message.timeout.ms", self.message_timeout.as_millis().to_string())
             .set("queue.buffering.max.kbytes", (self.queue.get() >> 10).max(1).to_string())
             .set("queue.buffering.max.messages", "1000000")
+            .set("statistics.interval.ms", "5000")
             .set("linger.ms", self.linger.as_millis().to_string())
             .set("compression.type", self.compression.as_str())
             .set("allow.auto.create.topics", "false");

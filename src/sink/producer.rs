@@ -4,7 +4,8 @@
 //! producer's own thread. Nothing is ever purged while the producer is in use: after a freeze, purged messages were
 //! appended all the same, and a purge of the queue alone made acknowledged ones go out again.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -14,10 +15,11 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
 
 use crate::route::Routed;
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, State};
 use super::flight::Flight;
 use super::report::{self, Report};
 
@@ -27,6 +29,20 @@ type Opaque = Box<(Arc<Flight>, usize)>;
 /// Hears librdkafka's reports, on the producer's thread.
 pub(super) struct Context {
     breaker: Arc<Breaker>,
+    seen: Arc<Seen>,
+}
+
+/// What librdkafka says of itself.
+#[derive(Debug, Default)]
+struct Seen {
+    queued_bytes: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Seen {
+    fn say(&self, error: Option<String>) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
 }
 
 impl ClientContext for Context {
@@ -37,9 +53,14 @@ impl ClientContext for Context {
         }
     }
 
+    fn stats(&self, statistics: Statistics) {
+        self.seen.queued_bytes.store(statistics.msg_size, Ordering::Relaxed);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         // Connection faults come by the hundred in an outage; the breaker says once what they mean.
         tracing::debug!(%error, reason, "the producer reports an error");
+        self.seen.say(Some(format!("{error}: {reason}")));
     }
 }
 
@@ -53,7 +74,9 @@ impl ProducerContext for Context {
             Err((error, _)) => report::of_delivery(error),
         };
         match &report {
-            Report::Delivered { .. } => self.breaker.acknowledged(Instant::now()),
+            Report::Delivered { .. } => {
+                self.breaker.acknowledged(Instant::now());
+            }
             answer if answer.is_answer() => self.breaker.answered(Instant::now()),
             _ => {}
         }
@@ -65,6 +88,7 @@ impl ProducerContext for Context {
 pub(super) struct Producer {
     settings: ClientConfig,
     breaker: Arc<Breaker>,
+    seen: Arc<Seen>,
     live: ArcSwap<ThreadedProducer<Context>>,
 }
 
@@ -76,8 +100,9 @@ impl std::fmt::Debug for Producer {
 
 impl Producer {
     pub(super) fn new(settings: ClientConfig, breaker: Arc<Breaker>) -> KafkaResult<Self> {
-        let live = make(&settings, &breaker)?;
-        Ok(Self { settings, breaker, live: ArcSwap::from_pointee(live) })
+        let seen = Arc::new(Seen::default());
+        let live = make(&settings, &breaker, &seen)?;
+        Ok(Self { settings, breaker, seen, live: ArcSwap::from_pointee(live) })
     }
 
     /// Gives one part to librdkafka, which copies it. A part that it does not take is reported at once.
@@ -100,6 +125,23 @@ impl Producer {
         u64::try_from(self.live.load().in_flight_count()).unwrap_or(0)
     }
 
+    /// Bytes that librdkafka has, as of its last statistics.
+    pub(super) fn queued_bytes(&self) -> u64 {
+        self.seen.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What its connections said last, if it was a fault.
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.seen.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| self.breaker.state() != State::Closed)
+    }
+
+    /// Fetches the cluster's metadata, so that the first record finds its leader. Blocks.
+    pub(super) fn look_around(&self) {
+        if let Err(error) = self.live.load().client().fetch_metadata(None, Duration::from_secs(2)) {
+            tracing::debug!(%error, "the producer could not look around");
+        }
+    }
+
     /// Whether librdkafka has given up on its producer id.
     pub(super) fn is_fatal(&self) -> bool {
         self.live.load().client().fatal_error().is_some()
@@ -107,7 +149,7 @@ impl Producer {
 
     /// Puts a new producer in the old one's place. What the old one holds is reported as unknown while it ends, in a thread of its own, because its end blocks.
     pub(super) fn rebuild(&self) -> KafkaResult<()> {
-        let old = self.live.swap(Arc::new(make(&self.settings, &self.breaker)?));
+        let old = self.live.swap(Arc::new(make(&self.settings, &self.breaker, &self.seen)?));
         self.breaker.renewed();
         std::thread::spawn(move || drop(old));
         Ok(())
@@ -119,8 +161,8 @@ impl Producer {
     }
 }
 
-fn make(settings: &ClientConfig, breaker: &Arc<Breaker>) -> KafkaResult<ThreadedProducer<Context>> {
-    ThreadedProducer::from_config_and_context(settings, Context { breaker: Arc::clone(breaker) })
+fn make(settings: &ClientConfig, breaker: &Arc<Breaker>, seen: &Arc<Seen>) -> KafkaResult<ThreadedProducer<Context>> {
+    ThreadedProducer::from_config_and_context(settings, Context { breaker: Arc::clone(breaker), seen: Arc::clone(seen) })
 }
 
 fn headers(routed: &Routed) -> OwnedHeaders {

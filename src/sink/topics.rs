@@ -23,6 +23,17 @@ pub struct Found {
     pub created: bool,
 }
 
+impl Found {
+    /// `there`, `created` or `missing`.
+    pub const fn state(&self) -> &'static str {
+        match (self.partitions, self.created) {
+            (None, _) => "missing",
+            (Some(_), true) => "created",
+            (Some(_), false) => "there",
+        }
+    }
+}
+
 /// Lists the routes' topics; with `create`, makes the missing ones that a route names exactly.
 pub async fn list(config: &Config, routes: &[RouteConfig], create: bool) -> Result<Vec<Found>, String> {
     if config.brokers.is_empty() {

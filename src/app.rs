@@ -1,0 +1,305 @@
+//! The composition root: configuration in, a gate out. An inventory of what there is, in the order of an event's path,
+//! and the owner of the drain's order.
+//!
+//! What always holds: everything is bound and opened before anything is served; the `ready` line names every address;
+//! what fails at the start fails before the first event is taken.
+
+mod status;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::admin::{Admin, Command};
+use crate::auth::Authenticator;
+use crate::auth::dev::{DEV_ISSUER, DevKey};
+use crate::config::Config;
+use crate::drain::{Drain, Phase};
+use crate::event::Topic;
+use crate::gate::Gates;
+use crate::inbox::replay::Replay;
+use crate::inbox::{Inbox, Kind, OpenError};
+use crate::ingest::Ingest;
+use crate::limits::inflight::Meter;
+use crate::limits::quota::Quotas;
+use crate::listeners::Listener;
+use crate::listeners::http::door::{Door, Readiness};
+use crate::route::Table;
+use crate::sink::Sink;
+use crate::sink::catalog::Catalog;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels::DrainPhase;
+
+/// How long a cold start waits for the broker's first signs of life before it serves without them.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+/// Accounts that nobody draws on are forgotten so often.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+
+/// The parts of the drain's time: what is in flight, what the producer still has, and the inbox's last commit.
+const FLUSH_SHARE: Duration = Duration::from_millis(1_500);
+const CLOSE_SHARE: Duration = Duration::from_millis(1_500);
+
+/// Why the gate does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration asks for something that is not to be had: exit status 2.
+    #[error("{0}")]
+    Configuration(String),
+    /// Another gate has the inbox: exit status 2.
+    #[error("{0}")]
+    InUse(String),
+    /// Everything else: exit status 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for StartError {
+    fn from(text: String) -> Self {
+        Self::Failed(text)
+    }
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::InUse(_) => Self::InUse(error.to_string()),
+            OpenError::Volatile { .. } => Self::Configuration(error.to_string()),
+            OpenError::Untrusted { .. } | OpenError::Io { .. } => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The two ends of the trunk and what joins them: all that the commands need that serve nobody.
+#[derive(Debug)]
+pub struct Tiers {
+    /// The order gates.
+    pub gates: Arc<Gates>,
+    /// The durable fallback.
+    pub inbox: Arc<Inbox>,
+    /// The broker.
+    pub sink: Arc<Sink>,
+    /// From the one to the other.
+    pub replay: Arc<Replay>,
+}
+
+impl Tiers {
+    /// Opens the inbox and makes the sink; nothing runs yet.
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        let gates = Arc::new(Gates::default());
+        let inbox = Arc::new(Inbox::open(&config.inbox, &gates)?);
+        let kept = (config.inbox.kind == Kind::Disk).then(|| config.inbox.dir.join("catalog.json"));
+        let catalog = Catalog::open(kept, config.sink.catalog_refresh.get() * 3);
+        let sink = Arc::new(Sink::new(config.sink.clone(), Arc::clone(&gates), catalog).map_err(StartError::Failed)?);
+        let replay = Replay::new(Arc::clone(&inbox), Arc::clone(&sink), Arc::clone(&gates));
+        Ok(Self { gates, inbox, sink, replay })
+    }
+
+    /// Starts what runs in the background. Only topics that some route knows are looked at.
+    pub fn start(&self, config: &Config, drain: &Drain) -> Result<(), StartError> {
+        let table = Table::new(config.headers.clone(), config.routes.clone());
+        let wanted = Box::new(move |topic: &Topic| table.knows(topic));
+        self.sink.start(drain, wanted).map_err(StartError::Failed)?;
+        tokio::spawn(Arc::clone(&self.replay).run(drain.signal()));
+        Ok(())
+    }
+}
+
+/// A gate, bound and open, and not serving yet.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    drain: Drain,
+    tiers: Tiers,
+    authenticator: Arc<Authenticator>,
+    meter: Arc<Meter>,
+    ingest: Arc<Ingest>,
+    listener: Listener,
+    admin: Option<(SocketAddr, tokio::net::TcpListener)>,
+    admin_address: Option<SocketAddr>,
+    development: Option<Development>,
+}
+
+/// What a developer's own gate has beside.
+#[derive(Debug, Clone)]
+pub struct Development {
+    /// A token for every topic.
+    pub token: String,
+    /// The certificate authority to trust.
+    pub ca: PathBuf,
+}
+
+impl App {
+    /// Opens and binds everything.
+    pub async fn build(mut config: Config) -> Result<Self, StartError> {
+        let development = if config.is_development() { Some(develop(&mut config)?) } else { None };
+        let drain = Drain::default();
+        let authenticator = Authenticator::new(&config.auth).map_err(|error| StartError::Configuration(error.to_string()))?;
+        let tiers = Tiers::open(&config)?;
+        let ingest = Ingest::new(
+            Quotas::new(&config.limits),
+            Table::new(config.headers.clone(), config.routes.clone()),
+            Arc::clone(&tiers.sink),
+            Arc::clone(&tiers.inbox),
+            drain.tasks().clone(),
+        );
+        let admin = bind_admin(&config).await?;
+        Ok(Self {
+            listener: Listener::bind(&config.listeners).map_err(|error| StartError::Failed(error.to_string()))?,
+            admin_address: admin.as_ref().map(|(address, _)| *address),
+            admin,
+            meter: Meter::new(config.limits.in_flight.get()),
+            authenticator: Arc::new(authenticator),
+            ingest: Arc::new(ingest),
+            tiers,
+            drain,
+            development,
+            config,
+        })
+    }
+
+    /// The HTTPS door's address as it is bound.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// The token and the authority of a developer's own gate.
+    pub fn development(&self) -> Option<&Development> {
+        self.development.as_ref()
+    }
+
+    /// Serves until `stop`, then drains. `ready` is called once everything serves. True when the drain was in time.
+    pub async fn serve(mut self, stop: impl Future<Output = ()>, ready: impl FnOnce(&Self)) -> Result<bool, StartError> {
+        self.tiers.start(&self.config, &self.drain)?;
+        self.authenticator.start(&self.drain.signal());
+        let snapshot = status::Source::of(&self);
+        let admin = self.admin.take().map(|(_, listener)| self.serve_admin(listener, &snapshot));
+        self.warm_up().await;
+        let serving = self.serve_door(&snapshot)?;
+        tokio::spawn(tidy(Arc::clone(&self.ingest)));
+        self.say_ready();
+        ready(&self);
+        stop.await;
+        let in_time = self.drain(serving).await;
+        admin.inspect(tokio::task::JoinHandle::abort);
+        Ok(in_time)
+    }
+
+    fn serve_door(&self, snapshot: &status::Source) -> Result<tokio::task::JoinHandle<()>, StartError> {
+        let readiness = snapshot.clone();
+        let door = Door::new(
+            Arc::clone(&self.ingest),
+            Arc::clone(&self.authenticator),
+            Arc::clone(&self.meter),
+            self.config.listeners.body_limits(),
+            self.config.http.clone(),
+            self.drain.signal(),
+            Readiness::new(move || readiness.ready().is_ok()),
+        );
+        let door = door.map_err(|error| StartError::Configuration(error.to_string()))?;
+        let (listener, drain) = (self.listener.clone(), self.drain.clone());
+        Ok(tokio::spawn(async move { listener.serve(Arc::new(door), &drain).await }))
+    }
+
+    fn serve_admin(&self, listener: tokio::net::TcpListener, snapshot: &status::Source) -> tokio::task::JoinHandle<()> {
+        let (status, ready, inbox) = (snapshot.clone(), snapshot.clone(), Arc::clone(&self.tiers.inbox));
+        let admin = Admin {
+            status: Box::new(move || status.status()),
+            ready: Box::new(move || ready.ready()),
+            command: Box::new(move |command| Box::pin(carry_out(Arc::clone(&inbox), command))),
+        };
+        // Outside the drain's tasks: it answers until the end, so that the drain can be watched.
+        tokio::spawn(admin.serve(listener))
+    }
+
+    /// A cold start with a healthy broker sends not one event to the inbox: its catalog and its connections come first.
+    async fn warm_up(&self) {
+        if self.tiers.sink.has_broker() && tokio::time::timeout(WARM_UP, self.tiers.sink.warm_up()).await.is_err() {
+            tracing::warn!("the broker does not answer yet: events take the inbox until it does");
+        }
+    }
+
+    fn say_ready(&self) {
+        let admin = self.admin_address.map(|address| address.to_string());
+        let tls = self.config.listeners.tls;
+        if tls == crate::listeners::TlsMode::Front {
+            tracing::info!("TLS ends in front of this gate: it speaks plain HTTP/1.1 and h2c");
+        }
+        tracing::info!(https = %self.address(), admin = admin.as_deref().unwrap_or("off"), ?tls, "ready");
+    }
+
+    /// The phases in their order, each timed, within the limit.
+    async fn drain(&self, serving: tokio::task::JoinHandle<()>) -> bool {
+        let started = Instant::now();
+        let limit = self.config.drain.limit.get();
+        tracing::info!("draining: every answer asks its client to go elsewhere");
+        self.phase(Phase::Leaving, DrainPhase::Leaving, tokio::time::sleep(self.config.drain.leaving.get())).await;
+        let share = limit.saturating_sub(started.elapsed() + FLUSH_SHARE + CLOSE_SHARE);
+        let finished = self.phase(Phase::Finishing, DrainPhase::Finishing, self.drain.finished(share)).await;
+        if !finished {
+            tracing::warn!(
+                tasks = self.drain.tasks().len(),
+                "connections or requests remain after their share of the drain; they are given up"
+            );
+        }
+        serving.abort();
+        let (sink, inbox) = (Arc::clone(&self.tiers.sink), Arc::clone(&self.tiers.inbox));
+        let stored = self.phase(Phase::Storing, DrainPhase::Storing, async move {
+            sink.flush(FLUSH_SHARE).await;
+            let close = tokio::task::spawn_blocking(move || inbox.close());
+            tokio::time::timeout(CLOSE_SHARE, close).await.is_ok()
+        });
+        let stored = stored.await;
+        if !stored {
+            tracing::error!("the inbox could not be closed in time; what is acknowledged is in it");
+        }
+        tracing::info!(seconds = started.elapsed().as_secs_f64(), rows = self.tiers.gates.total(), "drained");
+        finished && stored
+    }
+
+    async fn phase<T>(&self, phase: Phase, label: DrainPhase, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        self.drain.enter(phase);
+        let done = work.await;
+        metrics().drain_seconds.at(label).set(started.elapsed().as_secs_f64());
+        tracing::info!(?phase, seconds = started.elapsed().as_secs_f64(), "a phase of the drain is over");
+        done
+    }
+}
+
+async fn bind_admin(config: &Config) -> Result<Option<(SocketAddr, tokio::net::TcpListener)>, StartError> {
+    let Some(listener) = crate::admin::bind(&config.admin).await? else { return Ok(None) };
+    let address = listener.local_addr().map_err(|error| StartError::Failed(format!("admin.bind: {error}")))?;
+    Ok(Some((address, listener)))
+}
+
+/// A developer's own gate issues its own tokens.
+fn develop(config: &mut Config) -> Result<Development, StartError> {
+    let dir = config.listeners.generated_dir.clone();
+    let failed = |error: &dyn std::fmt::Display| StartError::Failed(format!("no development key in `{}`: {error}", dir.display()));
+    let key = DevKey::load_or_create(&dir).map_err(|error| failed(&error))?;
+    let issuer = key.issuer_config();
+    let every = "*".parse().expect("a prefix of nothing is a grant");
+    let token = crate::auth::mint::mint(&issuer, "developer", &[every], Duration::from_secs(86_400)).map_err(|error| failed(&error))?;
+    config.auth.issuers.insert(DEV_ISSUER.to_owned(), issuer);
+    Ok(Development { token, ca: dir.join("ca.pem") })
+}
+
+async fn carry_out(inbox: Arc<Inbox>, command: Command) -> Result<u64, String> {
+    let topic = |name: Option<String>| name.map(|name| Topic::new(&name).map_err(|error| error.to_string())).transpose();
+    match command {
+        Command::Replay(selection) => {
+            inbox.restore(topic(selection.topic)?).await;
+            Ok(inbox.snapshot().rows)
+        }
+        Command::Purge(selection) => Ok(inbox.purge(topic(selection.topic)?, selection.poison).await),
+    }
+}
+
+async fn tidy(ingest: Arc<Ingest>) {
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        ingest.tidy();
+    }
+}

@@ -1,0 +1,141 @@
+//! What the admin listener and the probes see: snapshots of the areas, put together.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::admin::status::{
+    AuthStatus, Breaker, CatalogStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, SinkStatus, Status, TopicStatus,
+};
+use crate::auth::Authenticator;
+use crate::drain::{Phase, Signal};
+use crate::inbox::Inbox;
+use crate::limits::inflight::Meter;
+use crate::listeners::{Listener, TlsMode};
+use crate::sink::Sink;
+use crate::sink::breaker::State;
+
+use super::App;
+
+/// Reads the areas. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    started: Instant,
+    signal: Signal,
+    listeners: Vec<ListenerStatus>,
+    listener: Listener,
+    brokers: Vec<String>,
+    sink: Arc<Sink>,
+    inbox: Arc<Inbox>,
+    meter: Arc<Meter>,
+    authenticator: Arc<Authenticator>,
+}
+
+impl Source {
+    pub(super) fn of(app: &App) -> Self {
+        let tls = match app.config.listeners.tls {
+            TlsMode::Generated | TlsMode::Files => "here",
+            TlsMode::Front => "front",
+            TlsMode::Off => "off",
+        };
+        let mut listeners = vec![ListenerStatus { name: "https".into(), address: app.address().to_string(), tls: tls.into() }];
+        if let Some(address) = app.admin_address {
+            listeners.push(ListenerStatus { name: "admin".into(), address: address.to_string(), tls: "off".into() });
+        }
+        Self {
+            started: Instant::now(),
+            signal: app.drain.signal(),
+            listeners,
+            listener: app.listener.clone(),
+            brokers: app.config.sink.brokers.clone(),
+            sink: Arc::clone(&app.tiers.sink),
+            inbox: Arc::clone(&app.tiers.inbox),
+            meter: Arc::clone(&app.meter),
+            authenticator: Arc::clone(&app.authenticator),
+        }
+    }
+
+    /// Whether the gate should be sent traffic: it can tell who is there, and one of the two tiers takes events. With the
+    /// broker down and the inbox up it is ready.
+    pub(super) fn ready(&self) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        if self.signal.phase() > Phase::Serving {
+            reasons.push("the gate is draining".to_owned());
+        }
+        if !self.authenticator.ready() {
+            reasons.push("no issuer's keys are there yet".to_owned());
+        }
+        let broker = self.sink.has_broker() && self.sink.breaker().state() == State::Closed && self.sink.catalog().is_seen();
+        if !broker && !self.inbox.takes() {
+            reasons.push("neither the broker nor the inbox takes events".to_owned());
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            phase: format!("{:?}", self.signal.phase()).to_lowercase(),
+            listeners: self.listeners.clone(),
+            sink: self.sink(),
+            inbox: self.inbox(),
+            limits: LimitsStatus {
+                in_flight: self.meter.used(),
+                in_flight_limit: self.meter.limit(),
+                connections: self.listener.open() as u64,
+                connections_limit: self.listener.limit() as u64,
+            },
+            auth: AuthStatus { issuers: self.issuers() },
+        }
+    }
+
+    fn sink(&self) -> SinkStatus {
+        let topic = |(topic, facts): (crate::event::Topic, crate::sink::catalog::Facts)| TopicStatus {
+            name: topic.to_string(),
+            partitions: facts.partitions.unsigned_abs(),
+        };
+        let catalog = self.sink.catalog();
+        SinkStatus {
+            breaker: match self.sink.breaker().state() {
+                State::Closed => Breaker::Closed,
+                State::HalfOpen => Breaker::HalfOpen,
+                State::Open => Breaker::Open,
+            },
+            since_s: self.sink.breaker().history().1.elapsed().as_secs(),
+            brokers: self.brokers.clone(),
+            last_error: self.sink.last_error(),
+            queue_messages: self.sink.queued(),
+            queue_bytes: self.sink.queued_bytes(),
+            catalog: CatalogStatus {
+                topics: catalog.topics().into_iter().map(topic).collect(),
+                age_s: catalog.age().map(|age| age.as_secs()),
+            },
+        }
+    }
+
+    fn inbox(&self) -> InboxStatus {
+        let seen = self.inbox.snapshot();
+        InboxStatus {
+            tier: seen.kind.to_owned(),
+            rows: seen.rows,
+            held: seen.held,
+            poison: seen.poison,
+            bytes: seen.bytes,
+            budget_bytes: seen.max_bytes,
+            oldest_age_s: seen.oldest_age_s,
+            latched: seen.latched.then(|| "its disk has failed; restart the gate when the disk is well".to_owned()),
+        }
+    }
+
+    fn issuers(&self) -> Vec<IssuerStatus> {
+        let issuer = |seen: crate::auth::IssuerStatus| IssuerStatus {
+            name: seen.name,
+            keys: seen.keys as u64,
+            age_s: seen.age_seconds,
+            stale: seen.stale,
+            usable: seen.usable,
+            last_error: seen.last_error,
+        };
+        self.authenticator.status().into_iter().map(issuer).collect()
+    }
+}
