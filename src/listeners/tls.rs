@@ -13,6 +13,7 @@ pub fn generated(dir: &Path) -> std::io::Result<Arc<rustls::ServerConfig>> {
     std::fs::create_dir_all(dir)?;
     let ca_key = rcgen::KeyPair::generate().map_err(|e| other(e.into()))?;
     let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).map_err(|e| other(e.into()))?;
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "Sluicegate development CA");
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca_cert = ca.self_signed(&ca_key).map_err(|e| other(e.into()))?;
     let issuer = rcgen::Issuer::new(ca, ca_key);

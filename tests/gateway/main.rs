@@ -5,4 +5,7 @@
 #![allow(clippy::print_stderr)] // A failed test shows the logs of what it started.
 
 mod parts;
+mod path;
 mod support;
+mod vectors_jose;
+mod vectors_json;
