@@ -91,7 +91,7 @@ impl Tiers {
         let inbox = Arc::new(Inbox::open(&config.inbox, &gates)?);
         let kept = (config.inbox.kind == Kind::Disk).then(|| config.inbox.dir.join("catalog.json"));
         let catalog = Catalog::open(kept, config.sink.catalog_refresh.get() * 3);
-        let sink = Arc::new(Sink::new(config.sink.clone(), Arc::clone(&gates), catalog).map_err(StartError::Failed)?);
+        let sink = Arc::new(Sink::new(sink_settings(config), Arc::clone(&gates), catalog).map_err(StartError::Failed)?);
         let replay = Replay::new(Arc::clone(&inbox), Arc::clone(&sink), Arc::clone(&gates));
         Ok(Self { gates, inbox, sink, replay })
     }
@@ -101,7 +101,7 @@ impl Tiers {
         let table = Table::new(config.headers.clone(), config.routes.clone());
         let wanted = Box::new(move |topic: &Topic| table.knows(topic));
         self.sink.start(drain, wanted).map_err(StartError::Failed)?;
-        tokio::spawn(Arc::clone(&self.replay).run(drain.signal()));
+        drain.tasks().spawn(Arc::clone(&self.replay).run(drain.signal()));
         Ok(())
     }
 }
@@ -266,6 +266,16 @@ impl App {
         tracing::info!(?phase, seconds = started.elapsed().as_secs_f64(), "a phase of the drain is over");
         done
     }
+}
+
+/// librdkafka's own bound on a record follows the largest that a route allows.
+fn sink_settings(config: &Config) -> crate::sink::Config {
+    let mut sink = config.sink.clone();
+    let largest = config.routes.iter().map(|route| route.max_event_bytes.get()).max().unwrap_or(0) + (16 << 10);
+    if largest > 1_000_000 {
+        sink.properties.entry("message.max.bytes".to_owned()).or_insert_with(|| largest.to_string());
+    }
+    sink
 }
 
 async fn bind_admin(config: &Config) -> Result<Option<(SocketAddr, tokio::net::TcpListener)>, StartError> {

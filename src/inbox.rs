@@ -381,3 +381,6 @@ fn read_lane(connection: &Connection, lane: &Lane, limit: usize) -> rusqlite::Re
 pub fn not_before_ms(ahead: Duration) -> i64 {
     writer::now_ms().saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

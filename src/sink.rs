@@ -169,10 +169,10 @@ impl Sink {
     /// Sends parts, each with its topic's number of partitions (none: no catalog was ever seen), and waits for each
     /// one's fate until the deadline.
     pub async fn send(&self, parts: Vec<(Routed, Option<i32>)>) -> Vec<Fate> {
+        let started = Instant::now();
         let placed = self.place(parts);
         self.wait_for_gates(&placed).await;
-        let started = Instant::now();
-        let admitted = self.producer.as_ref().filter(|_| self.breaker.admits(started));
+        let admitted = self.producer.as_ref().filter(|_| self.breaker.admits(Instant::now()));
         let Some(producer) = admitted else {
             return placed.into_iter().map(|part| self.unsent(part, Doubt::NotStored, None)).collect();
         };

@@ -21,6 +21,7 @@ use crate::sink::catalog::Lookup;
 use crate::sink::flight::Flight;
 use crate::sink::partition;
 use crate::sink::report::{Never, Report};
+use crate::telemetry::metrics;
 
 use super::Inbox;
 use super::row::{self, Row};
@@ -37,6 +38,12 @@ const WINDOW_BESIDE_LIVE: usize = 200;
 
 /// Partitions that are replayed at the same time.
 const MAX_LANES: usize = 16;
+
+/// A lane whose oldest row is held rests so long.
+const HELD_REST: Duration = Duration::from_millis(100);
+
+/// What a stopping gate still waits for the reports of rows on their way.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// A lane that has met a fault rests so long.
 const REST: Duration = Duration::from_millis(500);
@@ -82,18 +89,22 @@ impl Replay {
                 self.begin(&mut lanes, &mut busy, &signal).await;
             }
             tokio::select! {
-                () = signal.reached(Phase::Finishing) => return,
+                () = signal.reached(Phase::Finishing) => break,
                 () = tokio::time::sleep(TICK) => {}
             }
         }
+        // What was sent and is acknowledged in time is deleted, and will not be sent twice.
+        while lanes.join_next().await.is_some() {}
     }
 
     async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<Lane>, busy: &mut HashSet<Lane>, signal: &Signal) {
-        for lane in self.gates.closed() {
-            if lane.1 == UNASSIGNED {
-                self.assign(&lane.0).await;
-                continue;
-            }
+        let closed = self.gates.closed();
+        let unassigned: HashSet<&Topic> = closed.iter().filter(|lane| lane.1 == UNASSIGNED).map(|lane| &lane.0).collect();
+        for topic in &unassigned {
+            self.assign(topic).await;
+        }
+        // A topic's older rows find their partitions before its newer ones move.
+        for lane in closed.iter().filter(|lane| !unassigned.contains(&lane.0)).cloned() {
             if lanes.len() >= MAX_LANES || busy.contains(&lane) {
                 continue;
             }
@@ -125,11 +136,11 @@ impl Replay {
             } else {
                 WINDOW
             };
-            let round = self.round(lane, window).await;
+            let round = self.round(lane, window, &mut signal).await;
             let rest = match round {
                 Round::Moved if beside_live => started.elapsed(),
                 Round::Moved => continue,
-                Round::Quiet => return,
+                Round::Quiet => HELD_REST,
                 Round::Rest if open => PROBE_EVERY,
                 Round::Rest => REST,
             };
@@ -143,8 +154,11 @@ impl Replay {
         }
     }
 
-    async fn round(&self, lane: &Lane, window: usize) -> Round {
+    async fn round(&self, lane: &Lane, window: usize, signal: &mut Signal) -> Round {
         let now = super::not_before_ms(Duration::ZERO);
+        if self.inbox.rows(lane.clone(), 1).await.first().is_none_or(|row| row.not_before_ms > now) {
+            return Round::Quiet;
+        }
         let rows = self.inbox.rows(lane.clone(), window).await;
         // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
         let alone = rows.first().is_some_and(|row| row.attempts > 0);
@@ -163,14 +177,18 @@ impl Replay {
             return if damaged.is_empty() { Round::Quiet } else { Round::Rest };
         }
         let Some(flight) = self.sink.resend(&routed, lane.1) else { return Round::Quiet };
-        self.land(lane, &flight, &rows).await
+        self.land(lane, &flight, &rows, signal).await
     }
 
     /// Waits for the reports, deletes what was acknowledged, counts what was refused.
-    async fn land(&self, lane: &Lane, flight: &Arc<Flight>, rows: &[Row]) -> Round {
+    async fn land(&self, lane: &Lane, flight: &Arc<Flight>, rows: &[Row], signal: &mut Signal) -> Round {
         let limit = self.sink.config().message_timeout.get() + Duration::from_secs(5);
-        if tokio::time::timeout(limit, flight.all_reported()).await.is_err() {
-            tracing::warn!(topic = %lane.0, partition = lane.1, "the producer does not report replayed records; they are sent again");
+        tokio::select! {
+            () = flight.all_reported() => {}
+            () = tokio::time::sleep(limit) => {
+                tracing::warn!(topic = %lane.0, partition = lane.1, "the producer does not report replayed records; they are sent again");
+            }
+            () = async { signal.reached(Phase::Finishing).await; tokio::time::sleep(LAST_WAIT).await } => {}
         }
         let mut delivered = Vec::new();
         let mut clean = true;
@@ -184,6 +202,7 @@ impl Replay {
             }
         }
         let moved = !delivered.is_empty();
+        metrics().inbox_replayed.inc_by(delivered.len() as u64);
         if moved && !self.inbox.remove(lane.clone(), delivered).await {
             return Round::Rest;
         }

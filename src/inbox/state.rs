@@ -1,7 +1,6 @@
 //! What the writer lets others see: numbers for `/status`, and whether the store takes rows.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -14,7 +13,6 @@ pub(super) struct State {
     held: AtomicI64,
     stored: AtomicU64,
     commits: AtomicU64,
-    commit_micros: AtomicU64,
 }
 
 impl State {
@@ -74,10 +72,9 @@ impl State {
         u64::try_from(self.aside.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    pub(super) fn committed(&self, stored: u64, took: Duration) {
+    pub(super) fn committed(&self, stored: u64) {
         self.stored.fetch_add(stored, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.commit_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Whether anything was committed since the start: an idle store writes nothing.

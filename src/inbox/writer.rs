@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::event::Topic;
 use crate::gate::{Gates, Lane};
+use crate::telemetry::metrics;
 
 use super::queue::{Command, Queue, Taken};
 use super::row::{self, Parcel};
@@ -125,9 +126,12 @@ impl Writer {
         for (command, effect) in work.into_iter().zip(effects) {
             let changed = self.settle_gates(&command, effect);
             stored += u64::from(matches!(command, Command::Insert { .. }));
+            count(&command, changed);
             answer(command, changed);
         }
-        self.state.committed(stored, started.elapsed());
+        self.state.committed(stored);
+        metrics().inbox_stored.inc_by(stored);
+        metrics().inbox_commit_seconds.observe(started.elapsed().as_secs_f64());
     }
 
     /// What the commit means for the gates; gives the number of rows that it was about.
@@ -333,6 +337,18 @@ fn restore(transaction: &Transaction<'_>, topic: Option<&str>) -> rusqlite::Resu
     let lanes = delete(transaction, sql, params![topic])?;
     transaction.execute("DELETE FROM poison WHERE ?1 IS NULL OR topic = ?1", params![topic])?;
     Ok(Effect::Owed(lanes))
+}
+
+fn count(command: &Command, rows: u64) {
+    match command {
+        Command::Settle { settlement: Settlement::Delivered, .. } => {
+            metrics().inbox_settled_late.inc_by(rows);
+        }
+        Command::Settle { settlement: Settlement::Never(_), .. } | Command::Refused { aside: Some(_), .. } => {
+            metrics().inbox_poisoned.inc_by(rows);
+        }
+        _ => {}
+    }
 }
 
 fn split(work: Vec<Command>) -> (Vec<Command>, Vec<Command>) {

@@ -15,6 +15,9 @@ use crate::sink::Unsent;
 use crate::sink::flight::{HandOver, Late, Pending};
 use crate::sink::report::{Never, Report};
 
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels::InboxRefusal;
+
 use super::{Answer, Ingest, in_broker};
 
 /// What a refused sender is told to wait.
@@ -70,7 +73,7 @@ impl Ingest {
         let maybe = doubt == Doubt::MaybeDelivered;
         let parcel = Parcel { routed: std::sync::Arc::clone(&part.routed), name, arrival, not_before_ms: held, maybe, owed };
         part.offered = match &part.pending {
-            None => self.inbox.store(parcel).map_or(Offered::NotTaken, Offered::Queued),
+            None => self.put(parcel).map_or(Offered::NotTaken, Offered::Queued),
             Some(pending) => self.hand_over(pending, parcel),
         };
         part
@@ -82,7 +85,7 @@ impl Ingest {
         let late: Late = Box::new(move |report| inbox.settle(name, settlement(&report)));
         let mut queued = None;
         let outcome = pending.hand_over(late, || {
-            queued = self.inbox.store(parcel).ok();
+            queued = self.put(parcel);
             queued.is_some()
         });
         match (outcome, queued) {
@@ -90,6 +93,10 @@ impl Ingest {
             (HandOver::Taken, Some(commit)) => Offered::Queued(commit),
             (HandOver::Taken | HandOver::NoRoom, _) => Offered::NotTaken,
         }
+    }
+
+    fn put(&self, parcel: Parcel) -> Option<Commit> {
+        self.inbox.store(parcel).inspect_err(|why| count(*why)).ok()
     }
 
     /// How long the producer may still deliver what it has.
@@ -105,8 +112,11 @@ async fn settle(part: Part, deadline: tokio::time::Instant) -> Answer {
         Offered::Queued(commit) => match timeout_at(deadline, commit).await {
             Ok(Ok(Ok(_))) => return Ok(receipt),
             // Not answered in time, or not known: it may be stored, and be delivered by replay.
-            Err(_) | Ok(Ok(Err(StoreError::Unknown)) | Err(_)) => doubt = Doubt::MaybeDelivered,
-            Ok(Ok(Err(_))) => {}
+            Err(_) | Ok(Ok(Err(StoreError::Unknown)) | Err(_)) => {
+                count(StoreError::Unknown);
+                doubt = Doubt::MaybeDelivered;
+            }
+            Ok(Ok(Err(why))) => count(why),
         },
         Offered::NotTaken => {}
         Offered::Reported(early) => report = Some(early),
@@ -121,6 +131,17 @@ async fn settle(part: Part, deadline: tokio::time::Instant) -> Answer {
         Some(Report::NotStored(_)) => Err(Refusal::Unavailable { wait: RETRY_AFTER, doubt: Doubt::NotStored }),
         _ => Err(Refusal::Unavailable { wait: RETRY_AFTER, doubt }),
     }
+}
+
+fn count(why: StoreError) {
+    let reason = match why {
+        StoreError::None => return,
+        StoreError::Full => InboxRefusal::Budget,
+        StoreError::Busy => InboxRefusal::Busy,
+        StoreError::Latched => InboxRefusal::Latched,
+        StoreError::Unknown => InboxRefusal::Io,
+    };
+    metrics().inbox_refused.at(reason).inc();
 }
 
 fn settlement(report: &Report) -> Settlement {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::telemetry::metrics;
+
 /// The breaker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -164,6 +166,7 @@ impl Breaker {
                 let limit = if inner.acknowledged { self.patience.failover_after } else { self.patience.first_ack };
                 if inner.waiting > 0 && silent >= limit {
                     inner.openings += 1;
+                    metrics().breaker_openings.inc();
                     inner.probed = Some(now);
                     self.enter(&mut inner, State::Open, now);
                 }

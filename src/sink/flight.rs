@@ -5,6 +5,7 @@
 //! the same lock as the report, so that the inbox hears of a row's fate only after it heard of the row.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -18,6 +19,7 @@ pub type Late = Box<dyn FnOnce(Report) + Send>;
 pub struct Flight {
     slots: Mutex<Slots>,
     done: Notify,
+    sent: Instant,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Flight {
     /// A flight of `parts` parts, all of them to be sent.
     pub fn new(parts: usize) -> Arc<Self> {
         let slots = (0..parts).map(|_| Slot::Sent).collect();
-        Arc::new(Self { slots: Mutex::new(Slots { waiting: parts, slots }), done: Notify::new() })
+        Arc::new(Self { slots: Mutex::new(Slots { waiting: parts, slots }), done: Notify::new(), sent: Instant::now() })
     }
 
     /// Takes a part's report. Called once for each part, from the producer's thread or, for a part it did not take, from the sender.
@@ -86,6 +88,11 @@ impl Flight {
             }
             Slot::Sent | Slot::Reported(_) => true,
         }
+    }
+
+    /// How long ago it was sent.
+    pub fn age(&self) -> Duration {
+        self.sent.elapsed()
     }
 
     /// Waits until every part is reported. The caller sets the deadline.

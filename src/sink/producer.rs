@@ -18,6 +18,8 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use rdkafka::statistics::Statistics;
 
 use crate::route::Routed;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels::{SinkFailure, SinkReason};
 
 use super::breaker::{Breaker, State};
 use super::flight::Flight;
@@ -74,14 +76,30 @@ impl ProducerContext for Context {
             Err((error, _)) => report::of_delivery(error),
         };
         match &report {
-            Report::Delivered { .. } => {
-                self.breaker.acknowledged(Instant::now());
-            }
+            Report::Delivered { .. } => self.breaker.acknowledged(Instant::now()),
             answer if answer.is_answer() => self.breaker.answered(Instant::now()),
             _ => {}
         }
-        flight.report(part, report);
+        count(&report, &flight);
+        let (delivered, waited_for) = (matches!(report, Report::Delivered { .. }), flight.report(part, report));
+        if delivered && !waited_for {
+            metrics().late_successes.inc();
+        }
     }
+}
+
+fn count(report: &Report, flight: &Flight) {
+    let failure = match report {
+        Report::Delivered { .. } => {
+            metrics().sink_acked.inc();
+            return metrics().sink_ack_seconds.observe(flight.age().as_secs_f64());
+        }
+        Report::NotStored(_) => SinkFailure::NotStored,
+        Report::Unknown(_) => SinkFailure::Unknown,
+        Report::Permanent(_) => SinkFailure::Permanent,
+    };
+    metrics().sink_failed.at(failure).inc();
+    metrics().sink_failure_reasons.at(SinkReason::named(report.reason())).inc();
 }
 
 /// The producer, and how to make another one.
@@ -115,8 +133,15 @@ impl Producer {
         if let Some(key) = routed.key() {
             record = record.key(key.as_ref());
         }
-        if let Err((error, _)) = self.live.load().send(record) {
-            flight.report(part, report::of_enqueue(&error));
+        match self.live.load().send(record) {
+            Ok(()) => {
+                metrics().sink_sent.inc();
+            }
+            Err((error, _)) => {
+                let report = report::of_enqueue(&error);
+                count(&report, flight);
+                flight.report(part, report);
+            }
         }
     }
 
@@ -151,6 +176,7 @@ impl Producer {
     pub(super) fn rebuild(&self) -> KafkaResult<()> {
         let old = self.live.swap(Arc::new(make(&self.settings, &self.breaker, &self.seen)?));
         self.breaker.renewed();
+        metrics().producer_rebuilds.inc();
         std::thread::spawn(move || drop(old));
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! producer that is fatal or wedged.
 //!
 //! librdkafka can wedge for good while its broker is well (confluentinc/librdkafka#5301). It is taken for wedged when
-//! the breaker has been open for `WEDGED_AFTER` although the catalog, over a connection of its own, came from the broker meanwhile.
+//! the catalog, over a connection of its own, has come from the broker for `WEDGED_AFTER` while the breaker stayed open.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,11 @@ const TICK: Duration = Duration::from_millis(25);
 /// Without a sign of life for so long, the catalog is asked whether it is the topic that is gone.
 const SUSPICIOUS_AFTER: Duration = Duration::from_millis(250);
 
-const WEDGED_AFTER: Duration = Duration::from_secs(15);
+/// Longer than librdkafka takes to connect again after an outage.
+const WEDGED_AFTER: Duration = Duration::from_secs(10);
+
+/// While the breaker is open, the catalog is asked so often whether the broker is back.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Replacements are at least so far apart.
 const MIN_BETWEEN_REBUILDS: Duration = Duration::from_secs(30);
@@ -28,30 +32,33 @@ pub(super) async fn watch(breaker: Arc<Breaker>, producer: Arc<Producer>, catalo
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut asked = Instant::now();
     let mut rebuilt: Option<Instant> = None;
+    let mut alive: Option<Instant> = None;
     loop {
         tokio::select! {
             () = signal.reached(Phase::Storing) => return,
             _ = ticks.tick() => {}
         }
         let now = Instant::now();
-        if breaker.stalled_for(now) > SUSPICIOUS_AFTER && now.duration_since(asked) > SUSPICIOUS_AFTER {
+        let open = breaker.state() != State::Closed;
+        let patience = if open { ASK_EVERY } else { SUSPICIOUS_AFTER };
+        if (open || breaker.stalled_for(now) > SUSPICIOUS_AFTER) && now.duration_since(asked) > patience {
             asked = now;
             catalog.want();
         }
         breaker.tick(now);
+        // Since when the broker has answered others while the breaker was open.
+        alive = alive.filter(|_| open && answers(&catalog)).or_else(|| (open && answers(&catalog)).then_some(now));
         let may_rebuild = rebuilt.is_none_or(|at| now.duration_since(at) > MIN_BETWEEN_REBUILDS);
-        if may_rebuild && (producer.is_fatal() || is_wedged(&breaker, &catalog, now)) {
-            rebuilt = Some(now);
+        let wedged = alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER);
+        if may_rebuild && (producer.is_fatal() || wedged) {
+            (rebuilt, alive) = (Some(now), None);
             rebuild(&producer).await;
         }
     }
 }
 
-fn is_wedged(breaker: &Breaker, catalog: &Catalog, now: Instant) -> bool {
-    let (_, since) = breaker.history();
-    let open_for = now.saturating_duration_since(since);
-    // The catalog was fetched in the last seconds, although the breaker has long been open: the broker lives.
-    breaker.state() != State::Closed && open_for > WEDGED_AFTER && catalog.age().is_some_and(|age| age < Duration::from_secs(5))
+fn answers(catalog: &Catalog) -> bool {
+    catalog.age().is_some_and(|age| age < 2 * ASK_EVERY)
 }
 
 async fn rebuild(producer: &Arc<Producer>) {
