@@ -2,7 +2,6 @@
 
 pub mod body;
 mod callable;
-
 mod callable_reply;
 mod coding;
 mod cors;
@@ -10,11 +9,16 @@ pub mod door;
 pub mod events;
 pub mod fault;
 mod forwarded;
+pub(super) mod frames;
+mod framing;
+mod head;
 pub mod json;
 mod query;
 pub mod reply;
 pub mod routes;
+pub mod serve;
 mod settings;
 pub mod trace_context;
+mod wire;
 
 pub use settings::{Callable, Config};

@@ -1,31 +1,207 @@
-//! STAND-IN.
-use std::path::Path;
+//! TLS of the doors: handshakes with a deadline and a cap, and a certificate that can change under live connections.
+//!
+//! A certificate is in use only after it was found to fit its key and this hour. A new one that does not is said once, and
+//! the old one stays.
+
+mod certificate;
+mod generated;
+
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-/// Stand-in.
-pub fn install_provider() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::config::{Config, TlsMode};
+use crate::drain::{Phase, Signal};
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels::{Ended, Handshake};
+use certificate::{Certificate, Print};
+
+/// How long before its end a certificate is warned of, and how often.
+const WARN_AHEAD: Duration = Duration::from_hours(14 * 24);
+const WARN_EVERY: Duration = Duration::from_hours(24);
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug)]
+struct Files {
+    cert: PathBuf,
+    key: PathBuf,
 }
 
-/// Stand-in.
-pub fn generated(dir: &Path) -> std::io::Result<Arc<rustls::ServerConfig>> {
-    let other = std::io::Error::other::<Box<dyn std::error::Error + Send + Sync>>;
-    std::fs::create_dir_all(dir)?;
-    let ca_key = rcgen::KeyPair::generate().map_err(|e| other(e.into()))?;
-    let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).map_err(|e| other(e.into()))?;
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "Sluicegate development CA");
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_cert = ca.self_signed(&ca_key).map_err(|e| other(e.into()))?;
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().map_err(|e| other(e.into()))?;
-    let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).map_err(|e| other(e.into()))?;
-    let cert = leaf.signed_by(&key, &issuer).map_err(|e| other(e.into()))?;
-    std::fs::write(dir.join("ca.pem"), ca_cert.pem())?;
-    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).map_err(|e| other(e.into()))?;
-    let mut config = rustls::ServerConfig::builder()
+/// TLS of one listener.
+#[derive(Debug)]
+pub struct Tls {
+    files: Files,
+    current: Arc<Current>,
+    config: Arc<ServerConfig>,
+    handshakes: Semaphore,
+    deadline: Duration,
+}
+
+/// The certificate in use.
+#[derive(Debug)]
+struct Current(ArcSwap<Certificate>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.load().key))
+    }
+}
+
+impl Tls {
+    /// TLS as it is configured; none: it does not end here. Fails when there is no certificate that can be used.
+    pub fn new(config: &Config) -> io::Result<Option<Self>> {
+        let files = match (config.tls, &config.cert_file, &config.key_file) {
+            (TlsMode::Front | TlsMode::Off, _, _) => return Ok(None),
+            (TlsMode::Generated, _, _) => generated::ensure(&config.generated_dir)?,
+            (TlsMode::Files, Some(cert), Some(key)) => Files { cert: cert.clone(), key: key.clone() },
+            (TlsMode::Files, _, _) => return Err(io::Error::other("`listeners.cert_file` and `listeners.key_file` are both needed")),
+        };
+        let certificate = Certificate::load(&files, SystemTime::now()).map_err(io::Error::other)?;
+        take_up(&certificate);
+        let current = Arc::new(Current(ArcSwap::from_pointee(certificate)));
+        Ok(Some(Self {
+            config: Arc::new(server_config(Arc::clone(&current))?),
+            current,
+            files,
+            handshakes: Semaphore::new(config.max_handshakes),
+            deadline: config.handshake_timeout.get(),
+        }))
+    }
+
+    /// Finishes a handshake in time, or not at all.
+    pub async fn accept<S>(&self, stream: S) -> Option<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut waits = false;
+        let outcome = timeout(self.deadline, self.handshake(stream, &mut waits)).await;
+        let (label, stream) = match outcome {
+            Ok(Ok(stream)) => (Handshake::Done, Some(stream)),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                (Handshake::Failed, None)
+            }
+            Err(_) if waits => (Handshake::Limit, None),
+            Err(_) => (Handshake::Timeout, None),
+        };
+        metrics().tls_handshakes.at(label).inc();
+        stream
+    }
+
+    async fn handshake<S>(&self, stream: S, waits: &mut bool) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // Who has said nothing yet takes nobody's turn.
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        *waits = true;
+        let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
+        *waits = false;
+        begun.into_stream(Arc::clone(&self.config)).await
+    }
+
+    /// Takes up changed files until the drain's end: every `poll`, and at once on SIGHUP.
+    pub async fn watch(self: Arc<Self>, poll: Duration, mut drain: Signal) {
+        let mut hang_up = signal(SignalKind::hangup()).inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be listened for")).ok();
+        let mut ticks = interval(poll);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watched = Watched { seen: self.current.0.load().print.clone(), doubted: None, warned: SystemTime::now() };
+        loop {
+            let asked = tokio::select! {
+                () = drain.reached(Phase::Storing) => return,
+                _ = ticks.tick() => false,
+                () = async { match &mut hang_up { Some(hang_up) => drop(hang_up.recv().await), None => std::future::pending().await } } => true,
+            };
+            // The files may be on a disk that hangs.
+            let tls = Arc::clone(&self);
+            let looked = tokio::task::spawn_blocking(move || {
+                tls.look(&mut watched, asked, SystemTime::now());
+                watched
+            });
+            match looked.await {
+                Ok(back) => watched = back,
+                Err(error) => return tracing::error!(%error, "the certificate is not watched any more; restart to take up a new one"),
+            }
+        }
+    }
+
+    fn look(&self, watched: &mut Watched, asked: bool, now: SystemTime) {
+        let print = Print::of(&self.files);
+        if asked || print != watched.seen {
+            self.reload(watched, print, asked, now);
+        }
+        if now.duration_since(watched.warned).is_ok_and(|passed| passed >= WARN_EVERY) {
+            watched.warned = now;
+            warn_of_end(&self.current.0.load(), now);
+        }
+    }
+
+    fn reload(&self, watched: &mut Watched, print: Print, asked: bool, now: SystemTime) {
+        match Certificate::load(&self.files, now) {
+            Ok(certificate) => {
+                // What was read, not what was looked at before: a change between the two is seen next time.
+                watched.seen = print;
+                watched.doubted = None;
+                take_up(&certificate);
+                metrics().certificate_reloads.at(Ended::Done).inc();
+                tracing::info!(expires = %certificate.expires(), "a new certificate is in use; open connections keep theirs");
+                self.current.0.store(Arc::new(certificate));
+            }
+            // Two files are seldom replaced at one time: the second look decides.
+            Err(_) if !asked && watched.doubted.as_ref() != Some(&print) => watched.doubted = Some(print),
+            Err(error) => {
+                watched.seen = print;
+                watched.doubted = None;
+                metrics().certificate_reloads.at(Ended::Failed).inc();
+                tracing::error!(error, "the new certificate is not usable; the old one stays in use");
+            }
+        }
+    }
+}
+
+/// What the watch remembers.
+#[derive(Debug)]
+struct Watched {
+    seen: Print,
+    doubted: Option<Print>,
+    warned: SystemTime,
+}
+
+fn take_up(certificate: &Certificate) {
+    metrics().certificate_expires_seconds.set(certificate.not_after as f64);
+    warn_of_end(certificate, SystemTime::now());
+}
+
+fn warn_of_end(certificate: &Certificate, now: SystemTime) {
+    if certificate.ends_within(WARN_AHEAD, now) {
+        tracing::warn!(expires = %certificate.expires(), "the certificate ends soon; put a new one in its place");
+    }
+}
+
+fn server_config(current: Arc<Current>) -> io::Result<ServerConfig> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
         .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .map_err(|e| other(e.into()))?;
+        .with_cert_resolver(current);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    // Sessions are kept by the clients: they cost no memory here.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
+    Ok(config)
 }
+
+#[cfg(test)]
+mod tests;

@@ -250,6 +250,8 @@ label! {
         Head = "head",
         /// The time a request may take to arrive.
         Slowness = "slowness",
+        /// HTTP/2 control frames that bring nothing.
+        ControlFrames = "control_frames",
         /// The producer's queue.
         ProducerQueue = "producer_queue",
         /// Connections of the admin listener.
