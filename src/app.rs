@@ -23,8 +23,9 @@ use crate::inbox::{Inbox, Kind, OpenError};
 use crate::ingest::Ingest;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
-use crate::listeners::Listener;
 use crate::listeners::http::door::{Door, Readiness};
+use crate::listeners::tls::Tls;
+use crate::listeners::{Listener, TlsMode};
 use crate::route::Table;
 use crate::sink::Sink;
 use crate::sink::catalog::Catalog;
@@ -223,7 +224,7 @@ impl App {
     fn say_ready(&self) {
         let admin = self.admin_address.map(|address| address.to_string());
         let tls = self.config.listeners.tls;
-        if tls == crate::listeners::TlsMode::Front {
+        if tls == TlsMode::Front {
             tracing::info!("TLS ends in front of this gate: it speaks plain HTTP/1.1 and h2c");
         }
         tracing::info!(https = %self.address(), admin = admin.as_deref().unwrap_or("off"), ?tls, "ready");
@@ -266,6 +267,20 @@ impl App {
         tracing::info!(?phase, seconds = started.elapsed().as_secs_f64(), "a phase of the drain is over");
         done
     }
+}
+
+/// What would keep a gate of this configuration from starting here: each a line that says what to do. Nothing is bound,
+/// locked or written, so that it can be asked beside a running gate.
+pub fn preflight(config: &Config) -> Vec<String> {
+    let tls = (config.listeners.tls == TlsMode::Files).then(|| Tls::new(&config.listeners).err()).flatten();
+    let inbox = (config.inbox.kind == Kind::Disk).then(|| crate::inbox::check(&config.inbox).err()).flatten();
+    let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
+    let said = [
+        tls.map(|error| format!("listeners: {error}")),
+        inbox.map(|error| format!("inbox: {error}")),
+        sink.map(|error| format!("sink: {error}")),
+    ];
+    said.into_iter().flatten().collect()
 }
 
 /// librdkafka's own bound on a record follows the largest that a route allows.

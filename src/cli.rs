@@ -224,7 +224,7 @@ impl Cli {
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve(load(file)?),
             Command::Check { print_sample: true } => say(Config::sample().trim_end()),
-            Command::Check { print_sample: false } => say(load(file)?.effective().trim_end()),
+            Command::Check { print_sample: false } => check(&load(file)?),
             Command::Token(args) => token(&load(file)?, &args),
             Command::Topics { create, json } => topics(&load(file)?, create, json),
             Command::Inbox(Inbox::List(args)) => list(&load(file)?, &args),
@@ -238,6 +238,13 @@ impl Cli {
 
 fn load(file: Option<&Path>) -> Result<Loaded, Failure> {
     Config::load(file, &Env::process()).map_err(Failure::Mistakes)
+}
+
+fn check(loaded: &Loaded) -> Result<(), Failure> {
+    match wiring::preflight(loaded).as_slice() {
+        [] => say(loaded.effective().trim_end()),
+        wrong => Err(Failure::Refused(wrong.join("\nsluicegate: "))),
+    }
 }
 
 fn say(text: &str) -> Result<(), Failure> {

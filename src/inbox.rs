@@ -86,6 +86,11 @@ impl Config {
     }
 }
 
+/// Whether the disk inbox could be opened, as far as can be seen without opening it.
+pub fn check(config: &Config) -> Result<(), OpenError> {
+    file::check(&config.dir, config.allow_volatile)
+}
+
 /// Which inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

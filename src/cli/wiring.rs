@@ -97,6 +97,11 @@ impl Stop {
     }
 }
 
+/// What would keep the gate from starting.
+pub fn preflight(loaded: &Loaded) -> Vec<String> {
+    crate::app::preflight(&loaded.config)
+}
+
 /// A token, signed by the key of the named issuer, or of the only one that has one; on a developer's gate by the development key.
 pub fn token(loaded: &Loaded, issuer: Option<&str>, sub: &str, topics: &[Grant], ttl: Duration) -> Result<String, String> {
     let config = &loaded.config;

@@ -209,6 +209,18 @@ pub fn free_bytes(dir: &Path) -> u64 {
     rustix::fs::statvfs(dir).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// Whether the folder would do, without making or locking it.
+pub fn check(dir: &Path, allow_volatile: bool) -> Result<(), OpenError> {
+    let there = dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    if there == dir {
+        check_trust(dir)?;
+    }
+    match volatile(there) {
+        Some(why) if !allow_volatile => Err(OpenError::Volatile { dir: dir.to_owned(), why }),
+        _ => Ok(()),
+    }
+}
+
 /// The folder is ours, and nobody else writes in it.
 fn check_trust(dir: &Path) -> Result<(), OpenError> {
     let untrusted = |why: String| OpenError::Untrusted { dir: dir.to_owned(), why };

@@ -107,7 +107,13 @@ impl Catalog {
         let kept = file.as_ref().and_then(|file| std::fs::read(file).ok());
         let kept = kept.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok()).filter(|kept| kept.version == 1);
         let snapshot = kept.map_or_else(Snapshot::default, |kept| Snapshot { topics: kept.topics, fetched: None, seen: true });
-        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), wanted: Notify::new(), attempts: watch::Sender::new(Attempts::default()), file, max_age })
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            wanted: Notify::new(),
+            attempts: watch::Sender::new(Attempts::default()),
+            file,
+            max_age,
+        })
     }
 
     /// What is known of a topic; an absent one is asked for again, for at most half a second.
