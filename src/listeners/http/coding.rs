@@ -3,7 +3,7 @@
 //! A body is decoded after all of it has come, so that no slow sender holds a decoder, and only so many at once, so that
 //! their windows have a bound in all. The output grows in steps, each of which is paid for before the next.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -120,7 +120,8 @@ async fn drain(decoder: &mut (impl AsyncRead + Unpin), limit: u64, guard: &mut I
     let mut turn = 0;
     loop {
         decoded.reserve(STEP);
-        let n = match decoder.read_buf(&mut decoded).await {
+        // Not all of the capacity: that may be as much again as has come out.
+        let n = match decoder.read_buf(&mut (&mut decoded).limit(STEP)).await {
             Ok(0) => return Ok(decoded.freeze()),
             Ok(n) => n,
             Err(error) => return Err(broken(&error, decoded.is_empty())),
@@ -139,7 +140,9 @@ async fn drain(decoder: &mut (impl AsyncRead + Unpin), limit: u64, guard: &mut I
 }
 
 fn broken(error: &std::io::Error, nothing_came: bool) -> Fault {
-    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+    // Deflate has no error of its own for a stream that ends too early.
+    let cut_off = error.kind() == std::io::ErrorKind::UnexpectedEof || error.to_string() == "unexpected BufError";
+    if cut_off {
         Refusal::malformed("the compressed body is cut off").into()
     } else if nothing_came {
         Fault::UnsupportedEncoding

@@ -86,7 +86,8 @@ impl Cutter {
     }
 
     fn head(&mut self, bytes: &[u8], mut scanned: usize, mut line: usize) -> Cut {
-        if scanned == 0 && bytes.starts_with(b"\r\n") {
+        if line == 0 && bytes.starts_with(b"\r\n") {
+            self.place = START;
             return Cut::Skip(2);
         }
         while let Some(found) = position(&bytes[scanned..], b'\n') {

@@ -100,9 +100,10 @@ impl Server {
     {
         let address = peer.address;
         let patient = Patient::new(io, self.times.answer);
+        // Boxed: no connection pays for the room that the other protocol needs.
         let ended = match protocol {
-            Protocol::Http1 => self.serve_http1(patient, read, peer, deadline).await,
-            Protocol::Http2 => self.serve_http2(patient, read, peer, deadline).await,
+            Protocol::Http1 => Box::pin(self.serve_http1(patient, read, peer, deadline)).await,
+            Protocol::Http2 => Box::pin(self.serve_http2(patient, read, peer, deadline)).await,
         };
         if let Err(error) = ended {
             tracing::debug!(%address, %error, "a connection ended with a fault");
@@ -114,9 +115,13 @@ impl Server {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let notes = Arc::new(Notes::default());
-        let wire = Wire::new(io, read, Cutter::new(self.head), Arc::clone(&notes), deadline, self.times.head);
+        let mut wire = Wire::new(io, read, Cutter::new(self.head), Arc::clone(&notes), deadline, self.times.head);
         let peer = Arc::new(peer);
         let mut signal = self.drain.signal();
+        tokio::select! {
+            begun = wire.begun() => if begun.is_err() { return Ok(()) },
+            () = signal.reached(Phase::Finishing) => return Ok(()),
+        }
         let service = service_fn(|request: Request<Incoming>| {
             let (server, notes, peer) = (Arc::clone(&self), Arc::clone(&notes), Arc::clone(&peer));
             async move { Ok::<_, Infallible>(server.answer_http1(request, &peer, &notes).await) }

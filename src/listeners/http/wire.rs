@@ -4,6 +4,7 @@
 //! [`Wire`] hands HTTP/1 bytes on only as far as [`Cutter`] understands them. A head that it refuses is replaced by a
 //! harmless one, and [`Notes`] says which request that is: so every refusal is answered in its turn and in one manner.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Reads while lingering before others have a turn.
 const LINGER_READS: usize = 32;
 
-const READ_HEAD: usize = 4 << 10;
+const READ_HEAD: usize = 2 << 10;
 const READ_BODY: usize = 32 << 10;
 
 /// What the library reads in place of a refused head.
@@ -229,29 +230,39 @@ impl<S> Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+impl<S: AsyncRead + Unpin> Wire<S> {
+    /// Waits for the first head, whole or refused, or the end of the connection. Before that no library is needed, and
+    /// none of its buffers: a client that does not come to the point costs little.
+    pub async fn begun(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Reads until something can be handed on, or nothing more will come.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if this.cleared == 0 && !this.over {
-                this.clear()?;
+            if self.cleared == 0 && !self.over {
+                self.clear()?;
             }
-            if this.cleared > 0 {
-                this.hand_on(out);
+            if self.cleared > 0 || self.over {
                 return Poll::Ready(Ok(()));
             }
-            if this.over {
-                return Poll::Ready(Ok(()));
-            }
-            this.inbound.reserve(if this.cutter.in_head() { READ_HEAD } else { READ_BODY });
-            match poll_read_buf(Pin::new(&mut this.io), cx, &mut this.inbound)? {
-                Poll::Ready(0) => this.over = true,
+            self.inbound.reserve(if self.cutter.in_head() { READ_HEAD } else { READ_BODY });
+            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.inbound)? {
+                Poll::Ready(0) => self.over = true,
                 Poll::Ready(_) => {}
-                Poll::Pending if this.late(cx) && this.inbound.is_empty() => this.over = true,
-                Poll::Pending if this.late(cx) => this.refuse(Fault::Timeout),
+                Poll::Pending if self.late(cx) && self.inbound.is_empty() => self.over = true,
+                Poll::Pending if self.late(cx) => self.refuse(Fault::Timeout),
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_fill(cx))?;
+        self.hand_on(out);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -86,7 +86,10 @@ fn unix(time: SystemTime) -> i64 {
 
 /// What tells that one of the files has changed, through any symbolic link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Print([Option<(u64, u64, i64, i64, u64)>; 2]);
+pub struct Print([Option<File>; 2]);
+
+/// Device, inode, modified (seconds, nanoseconds), size.
+type File = (u64, u64, i64, i64, u64);
 
 impl Print {
     /// The files as they are now.
