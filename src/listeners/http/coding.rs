@@ -70,32 +70,22 @@ impl Coding {
         }
         self.looks_right(&wire)?;
         let _turn = DECODERS.acquire().await.expect("the semaphore is never closed");
-        let wire = &wire[..];
         // The decoders leave in `rest` what is behind the end of the coded stream.
-        let (decoded, rest) = match self {
+        let mut rest = &wire[..];
+        let decoded = match self {
             Self::Identity => unreachable!("answered above"),
-            Self::Gzip => {
-                let mut decoder = GzipDecoder::new(wire);
-                (drain(&mut decoder, limit, guard).await?, decoder.into_inner())
-            }
-            Self::Deflate if is_zlib(wire) => {
-                let mut decoder = ZlibDecoder::new(wire);
-                (drain(&mut decoder, limit, guard).await?, decoder.into_inner())
-            }
-            Self::Deflate => {
-                let mut decoder = DeflateDecoder::new(wire);
-                (drain(&mut decoder, limit, guard).await?, decoder.into_inner())
-            }
-            Self::Brotli => {
-                let mut decoder = BrotliDecoder::new(wire);
-                (drain(&mut decoder, limit, guard).await?, decoder.into_inner())
-            }
-            Self::Zstd => {
-                let mut decoder = ZstdDecoder::with_params(wire, &[DParameter::window_log_max(ZSTD_WINDOW_LOG)]);
-                (drain(&mut decoder, limit, guard).await?, decoder.into_inner())
-            }
+            Self::Gzip => drain(GzipDecoder::new(&mut rest), limit, guard).await,
+            Self::Deflate if is_zlib(&wire) => drain(ZlibDecoder::new(&mut rest), limit, guard).await,
+            Self::Deflate => drain(DeflateDecoder::new(&mut rest), limit, guard).await,
+            Self::Brotli => drain(BrotliDecoder::new(&mut rest), limit, guard).await,
+            Self::Zstd => drain(ZstdDecoder::with_params(&mut rest, &[DParameter::window_log_max(ZSTD_WINDOW_LOG)]), limit, guard).await,
         };
-        if rest.is_empty() { Ok(decoded) } else { Err(Refusal::malformed("something follows the compressed body").into()) }
+        match decoded {
+            Ok(_) if !rest.is_empty() => Err(Refusal::malformed("something follows the compressed body").into()),
+            // Nothing was wrong with what came: not every decoder says so of its own accord.
+            Err(Fault::UnsupportedEncoding) if rest.is_empty() => Err(cut_off()),
+            decoded => decoded,
+        }
     }
 
     /// Tells a false name by the first bytes, where the coding has a mark of its own; refuses a window that is too large.
@@ -106,7 +96,7 @@ impl Coding {
             Self::Zstd if !marked(&[0x28, 0xb5, 0x2f, 0xfd]) => Err(Fault::UnsupportedEncoding),
             Self::Zstd => match zstd_window(wire) {
                 Some(window) if window > 1 << ZSTD_WINDOW_LOG => {
-                    Err(Refusal::TooLarge { what: "the zstd window", actual: window, limit: 1 << ZSTD_WINDOW_LOG }.into())
+                    Err(Refusal::TooLarge { what: "the zstd window in bytes", actual: window, limit: 1 << ZSTD_WINDOW_LOG }.into())
                 }
                 _ => Ok(()),
             },
@@ -115,19 +105,20 @@ impl Coding {
     }
 }
 
-async fn drain(decoder: &mut (impl AsyncRead + Unpin), limit: u64, guard: &mut InFlight) -> Result<Bytes, Fault> {
+async fn drain(mut decoder: impl AsyncRead + Unpin, limit: u64, guard: &mut InFlight) -> Result<Bytes, Fault> {
     let mut decoded = BytesMut::new();
     let mut turn = 0;
     loop {
         decoded.reserve(STEP);
-        let n = match decoder.read_buf(&mut decoded).await {
+        // A step at most, even if the buffer has grown by more.
+        let n = match (&mut decoder).take(STEP as u64).read_buf(&mut decoded).await {
             Ok(0) => return Ok(decoded.freeze()),
             Ok(n) => n,
             Err(error) => return Err(broken(&error, decoded.is_empty())),
         };
         let actual = decoded.len() as u64;
         if actual > limit {
-            return Err(Refusal::TooLarge { what: "the decompressed body", actual, limit }.into());
+            return Err(Refusal::TooLarge { what: "the size of the decompressed body in bytes", actual, limit }.into());
         }
         guard.grow(n as u64)?;
         turn += n;
@@ -140,7 +131,7 @@ async fn drain(decoder: &mut (impl AsyncRead + Unpin), limit: u64, guard: &mut I
 
 fn broken(error: &std::io::Error, nothing_came: bool) -> Fault {
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
-        Refusal::malformed("the compressed body is cut off").into()
+        cut_off()
     } else if nothing_came {
         Fault::UnsupportedEncoding
     } else {
@@ -148,9 +139,18 @@ fn broken(error: &std::io::Error, nothing_came: bool) -> Fault {
     }
 }
 
+fn cut_off() -> Fault {
+    Refusal::malformed("the compressed body is cut off").into()
+}
+
+/// By the first two bytes (RFC 1950); of one alone the better guess, as raw deflate hardly starts so.
 fn is_zlib(wire: &[u8]) -> bool {
     const DEFLATE: u8 = 8;
-    matches!(wire, [cmf, flags, ..] if cmf & 0x0f == DEFLATE && (u16::from(*cmf) << 8 | u16::from(*flags)) % 31 == 0)
+    match wire {
+        [] => false,
+        [cmf] => cmf & 0x0f == DEFLATE,
+        [cmf, flags, ..] => cmf & 0x0f == DEFLATE && (u16::from(*cmf) << 8 | u16::from(*flags)) % 31 == 0,
+    }
 }
 
 /// The window that a zstd frame asks for, in bytes (RFC 8878, 3.1.1.1); none while its head is not whole.
