@@ -23,7 +23,7 @@ use crate::inbox::{Inbox, Kind, OpenError};
 use crate::ingest::Ingest;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
-use crate::listeners::http::door::{Door, Readiness};
+use crate::listeners::http::door::{Door, DoorParts, Readiness};
 use crate::listeners::tls::Tls;
 use crate::listeners::{Listener, TlsMode};
 use crate::route::Table;
@@ -189,15 +189,14 @@ impl App {
 
     fn serve_door(&self, snapshot: &status::Source) -> Result<tokio::task::JoinHandle<()>, StartError> {
         let readiness = snapshot.clone();
-        let door = Door::new(
-            Arc::clone(&self.ingest),
-            Arc::clone(&self.authenticator),
-            Arc::clone(&self.meter),
-            self.config.listeners.body_limits(),
-            self.config.http.clone(),
-            self.drain.signal(),
-            Readiness::new(move || readiness.ready().is_ok()),
-        );
+        let parts = DoorParts {
+            ingest: Arc::clone(&self.ingest),
+            authenticator: Arc::clone(&self.authenticator),
+            meter: Arc::clone(&self.meter),
+            signal: self.drain.signal(),
+            readiness: Readiness::new(move || readiness.ready().is_ok()),
+        };
+        let door = Door::new(parts, self.config.listeners.body_limits(), self.config.http.clone());
         let door = door.map_err(|error| StartError::Configuration(error.to_string()))?;
         let (listener, drain) = (self.listener.clone(), self.drain.clone());
         Ok(tokio::spawn(async move { listener.serve(Arc::new(door), &drain).await }))

@@ -37,6 +37,24 @@ pub struct Ingest {
     tasks: tokio_util::task::TaskTracker,
 }
 
+#[cfg(test)]
+impl Ingest {
+    /// A trunk for tests of what stands before it: it knows these topics, and has neither a broker nor an inbox.
+    pub(crate) fn without_tiers(topics: &[&str]) -> Self {
+        let gates = Arc::new(crate::gate::Gates::default());
+        let nowhere = crate::inbox::Config { kind: crate::inbox::Kind::None, ..Default::default() };
+        let row = |name: &&str| crate::route::RouteConfig { topic: name.parse().expect("a topic"), ..Default::default() };
+        let catalog = crate::sink::catalog::Catalog::open(None, Duration::from_secs(30));
+        Self {
+            quotas: Quotas::new(&crate::limits::Config::default()),
+            table: Table::new(crate::route::Config::default(), topics.iter().map(row).collect()),
+            sink: Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker")),
+            inbox: Arc::new(Inbox::open(&nowhere, &gates).expect("no inbox")),
+            tasks: tokio_util::task::TaskTracker::new(),
+        }
+    }
+}
+
 /// The events of a batch that go to one topic, with their places in it.
 struct Share {
     permit: Permit,

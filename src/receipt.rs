@@ -66,11 +66,11 @@ pub enum Refusal {
         field: Option<String>,
     },
     /// More than a bound allows; it will never fit.
-    #[error("{what} is {actual} bytes, the limit is {limit}; send less at once")]
+    #[error("{what} is {actual}, the limit is {limit}; send less at once")]
     TooLarge {
-        /// What is too large.
+        /// What is too large, with its unit: "the size of the body in bytes".
         what: &'static str,
-        /// Its size in bytes (or count), as far as it was read.
+        /// How much it is, as far as it was read.
         actual: u64,
         /// The limit.
         limit: u64,

@@ -366,7 +366,7 @@ fn check_time(time: SystemTime, now: SystemTime, bounds: &Bounds) -> Result<(), 
 fn check_record(routed: &Routed, row: &RouteConfig, bounds: &Bounds) -> Result<(), Refusal> {
     let limit = row.max_event_bytes.get().min(bounds.max_message_bytes);
     if routed.size() > limit {
-        return Err(Refusal::TooLarge { what: "the event as a record", actual: routed.size(), limit });
+        return Err(Refusal::TooLarge { what: "the size of the event as a record in bytes", actual: routed.size(), limit });
     }
     if bounds.compacted && routed.key.is_none() {
         return Err(Refusal::invalid("key", "the topic is compacted: every event needs a key"));

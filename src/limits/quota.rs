@@ -163,10 +163,10 @@ impl Short {
         match (self, unit) {
             (Self::Wait(wait), _) => Verdict::Throttle { wait, quota: *quota },
             (Self::Never, QuotaUnit::Events) => {
-                Verdict::TooLarge { what: "one batch, in events, by the quota", limit: quota.burst.into(), actual }
+                Verdict::TooLarge { what: "the number of events in one batch, by the quota,", limit: quota.burst.into(), actual }
             }
             (Self::Never, QuotaUnit::Kib) => {
-                Verdict::TooLarge { what: "one batch, by the quota", limit: u64::from(quota.burst) * 1024, actual }
+                Verdict::TooLarge { what: "the size of one batch in bytes, by the quota,", limit: u64::from(quota.burst) * 1024, actual }
             }
         }
     }

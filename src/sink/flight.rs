@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn the_inbox_hears_of_the_report_after_it_heard_of_the_row() {
         let flight = Flight::new(1);
-        let (told, heard) = std::sync::mpsc::channel();
+        let (told, heard) = std::sync::mpsc::sync_channel(8);
         let row = told.clone();
         let late: Late = Box::new(move |report| told.send(format!("{report:?}")).expect("listening"));
         let outcome = flight.hand_over(0, late, || {

@@ -67,7 +67,7 @@ fn announced(parts: &Parts, body: &impl Body) -> Option<u64> {
 }
 
 fn too_large(actual: u64, limits: &BodyLimits) -> Fault {
-    Refusal::TooLarge { what: "the body", actual, limit: limits.wire.get() }.into()
+    Refusal::TooLarge { what: "the size of the body in bytes", actual, limit: limits.wire.get() }.into()
 }
 
 async fn receive<B>(body: B, limits: &BodyLimits, guard: &mut InFlight) -> Result<Bytes, Fault>
@@ -188,7 +188,7 @@ mod tests {
         }));
         let meter = Meter::new(1 << 20);
         let fault = read(&head(&[("content-length", "65537")]), never, &LIMITS, &meter).await.expect_err("too large");
-        assert_eq!(fault, Refusal::TooLarge { what: "the body", actual: 65_537, limit: 65_536 }.into());
+        assert_eq!(fault, Refusal::TooLarge { what: "the size of the body in bytes", actual: 65_537, limit: 65_536 }.into());
         assert_eq!(meter.used(), 0);
     }
 
@@ -196,7 +196,7 @@ mod tests {
     async fn a_length_that_is_not_announced_is_refused_at_the_crossing() {
         let meter = Meter::new(1 << 20);
         let fault = read(&head(&[]), pieces(1_000, 1_000, Duration::ZERO), &LIMITS, &meter).await.expect_err("too large");
-        assert_eq!(fault, Refusal::TooLarge { what: "the body", actual: 66_000, limit: 65_536 }.into());
+        assert_eq!(fault, Refusal::TooLarge { what: "the size of the body in bytes", actual: 66_000, limit: 65_536 }.into());
         let (body, guard) = read(&head(&[]), pieces(60, 1_000, Duration::ZERO), &LIMITS, &meter).await.expect("fits");
         assert_eq!((body.len(), guard.bytes()), (60_000, 60_000));
         let (_, guard) = read(&head(&[]), pieces(1, 10, Duration::ZERO), &LIMITS, &meter).await.expect("fits");

@@ -57,17 +57,13 @@ impl std::fmt::Debug for Readiness {
 /// The door. One for all connections.
 #[derive(Debug)]
 pub struct Door {
-    ingest: Arc<Ingest>,
-    authenticator: Arc<Authenticator>,
-    meter: Arc<Meter>,
+    parts: DoorParts,
     limits: BodyLimits,
     routes: Table,
     origins: Origins,
     callable_topic: Topic,
     open_api: Bytes,
     config: Config,
-    signal: Signal,
-    readiness: Readiness,
 }
 
 /// A request's head, and what is known of it beside.
@@ -84,22 +80,29 @@ struct Accepted {
     guard: InFlight,
 }
 
+/// What stands behind the door: parts of the gate that it shares with others.
+#[derive(Debug)]
+pub struct DoorParts {
+    /// The trunk.
+    pub ingest: Arc<Ingest>,
+    /// Says who is there.
+    pub authenticator: Arc<Authenticator>,
+    /// Room for bodies.
+    pub meter: Arc<Meter>,
+    /// The drain's phases.
+    pub signal: Signal,
+    /// What the probes say.
+    pub readiness: Readiness,
+}
+
 impl Door {
-    /// A door that is configured so.
-    pub fn new(
-        ingest: Arc<Ingest>,
-        authenticator: Arc<Authenticator>,
-        meter: Arc<Meter>,
-        limits: BodyLimits,
-        config: Config,
-        signal: Signal,
-        readiness: Readiness,
-    ) -> Result<Self, BadTopic> {
+    /// A door to these parts that is configured so.
+    pub fn new(parts: DoorParts, limits: BodyLimits, config: Config) -> Result<Self, BadTopic> {
         let routes = Table::new(&config);
         let origins = Origins::new(&config.cors_allowed_origins);
         let callable_topic = Topic::new(&config.callable.topic)?;
         let open_api = OPEN_API.replace("/ingestEvent", &format!("/{}", config.callable.name)).into();
-        Ok(Self { ingest, authenticator, meter, limits, routes, origins, callable_topic, open_api, config, signal, readiness })
+        Ok(Self { parts, limits, routes, origins, callable_topic, open_api, config })
     }
 
     /// The table of routes.
@@ -133,7 +136,7 @@ impl Door {
         if head.parts.version >= Version::HTTP_2 {
             // The connection's own frames say it there.
             answer.headers_mut().remove(CONNECTION);
-        } else if self.signal.phase() >= Phase::Leaving {
+        } else if self.parts.signal.phase() >= Phase::Leaving {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if head.parts.method == Method::HEAD {
@@ -173,7 +176,7 @@ impl Door {
     }
 
     fn is_ready(&self) -> bool {
-        self.signal.phase() == Phase::Serving && (self.readiness.0)()
+        self.parts.signal.phase() == Phase::Serving && (self.parts.readiness.0)()
     }
 
     fn options(&self, request: &HeaderMap, allow: &'static str) -> Answer {
@@ -202,7 +205,7 @@ impl Door {
         if query.is_some() && path.is_some() && query != path {
             return Err(Refusal::invalid("topic", "the path and the query name two topics; name one").into());
         }
-        let (bytes, mut guard) = body::read(head.parts, body, &self.limits, &self.meter).await?;
+        let (bytes, mut guard) = body::read(head.parts, body, &self.limits, &self.parts.meter).await?;
         let given = Given { path: path.as_deref(), query: query.as_deref(), id, config: &self.config };
         let decoded = events::decode(&bytes, form, &given)?;
         drop(bytes);
@@ -241,7 +244,7 @@ impl Door {
         if events::media_type(&head.parts.headers).as_deref() != Some("application/json") {
             return Err(Fault::UnsupportedMediaType("application/json"));
         }
-        let (bytes, guard) = body::read(head.parts, body, &self.limits, &self.meter).await?;
+        let (bytes, guard) = body::read(head.parts, body, &self.limits, &self.parts.meter).await?;
         let event = callable::decode(&bytes, &self.callable_topic)?;
         drop(bytes);
         Ok(self.accept(head, &principal, event::Door::Callable, vec![Ok(event)], guard).await)
@@ -250,7 +253,7 @@ impl Door {
     /// Who sent the request, before anything of it is read but its head.
     async fn principal(&self, head: &Head<'_>) -> Result<Principal, Fault> {
         let token = bearer(&head.parts.headers).ok_or(Refusal::Unauthenticated)?;
-        Ok(self.authenticator.authenticate(&Credentials::Bearer(token)).await?)
+        Ok(self.parts.authenticator.authenticate(&Credentials::Bearer(token)).await?)
     }
 
     /// Hands the good events to the trunk; the others have their result already.
@@ -268,7 +271,7 @@ impl Door {
         }
         let address = forwarded::address(&head.parts.headers, head.peer.address, self.config.trusted_hops);
         let origin = Origin { door, arrived: head.arrived, address, traceparent: head.context.traceparent.clone() };
-        let outcomes = self.ingest.accept(principal, Batch { events, origin, guard }).await;
+        let outcomes = self.parts.ingest.accept(principal, Batch { events, origin, guard }).await;
         Accepted { results: merged(refused, outcomes.results), guard: outcomes.guard }
     }
 }

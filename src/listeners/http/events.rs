@@ -98,7 +98,7 @@ pub fn decode(body: &Bytes, form: Form, given: &Given<'_>) -> Result<Vec<Result<
     }
     let (actual, limit) = (decoder.count, u64::from(given.config.max_events));
     if actual > limit {
-        return Err(Refusal::TooLarge { what: "events in one request", actual, limit });
+        return Err(Refusal::TooLarge { what: "the number of events in one request", actual, limit });
     }
     Ok(decoder.results)
 }

@@ -138,7 +138,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_stuck_reader_costs_lines_and_not_the_gate() {
-        let (go_on, wait) = mpsc::channel();
+        let (go_on, wait) = mpsc::sync_channel(1);
         let output = Output::start(Box::new(Stuck(wait)));
         let dropped = metrics().log_lines_dropped.get();
         for _ in 0..12 {

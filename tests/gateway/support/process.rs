@@ -85,6 +85,7 @@ impl Process {
     }
 
     /// Waits for its end on this thread, for values that are being dropped.
+    #[allow(clippy::disallowed_methods, reason = "the standard library waits for a child without a limit, or not at all")]
     pub fn join(&mut self, deadline: Duration) {
         let end = Instant::now() + deadline;
         while self.exited().is_none() && Instant::now() < end {

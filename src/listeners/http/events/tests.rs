@@ -194,7 +194,7 @@ fn an_idempotency_key_is_the_id_of_a_single_event() {
 fn more_events_than_allowed_are_counted_and_refused() {
     let body = format!("[{}{{}}]", "{},".repeat(10_000));
     let refusal = json(&body).expect_err("too many");
-    assert_eq!(refusal, Refusal::TooLarge { what: "events in one request", actual: 10_001, limit: 10_000 });
+    assert_eq!(refusal, Refusal::TooLarge { what: "the number of events in one request", actual: 10_001, limit: 10_000 });
     assert_eq!(json(&format!("[{}{{}}]", "{},".repeat(9_999))).expect("fits").len(), 10_000);
     assert_eq!(json(&format!("[{}x]", "{},".repeat(10_001))).expect_err("a fault behind the bound").code(), "malformed");
     assert_eq!(json(&format!("[{}0]", "0,".repeat(999_999))).expect_err("a million elements").code(), "malformed");
