@@ -114,6 +114,7 @@ pub struct App {
     drain: Drain,
     tiers: Tiers,
     authenticator: Arc<Authenticator>,
+    app_check: Option<Arc<Authenticator>>,
     meter: Arc<Meter>,
     ingest: Arc<Ingest>,
     listener: Listener,
@@ -137,6 +138,7 @@ impl App {
         let development = if config.is_development() { Some(develop(&mut config)?) } else { None };
         let drain = Drain::default();
         let authenticator = Authenticator::new(&config.auth).map_err(|error| StartError::Configuration(error.to_string()))?;
+        let app_check = config.http.callable.app_check.authenticator().map_err(|error| StartError::Configuration(error.to_string()))?;
         let tiers = Tiers::open(&config)?;
         let ingest = Ingest::new(
             Quotas::new(&config.limits),
@@ -152,6 +154,7 @@ impl App {
             admin,
             meter: Meter::new(config.limits.in_flight.get()),
             authenticator: Arc::new(authenticator),
+            app_check: app_check.map(Arc::new),
             ingest: Arc::new(ingest),
             tiers,
             drain,
@@ -174,6 +177,9 @@ impl App {
     pub async fn serve(mut self, stop: impl Future<Output = ()>, ready: impl FnOnce(&Self)) -> Result<bool, StartError> {
         self.tiers.start(&self.config, &self.drain)?;
         self.authenticator.start(&self.drain.signal());
+        if let Some(app_check) = &self.app_check {
+            app_check.start(&self.drain.signal());
+        }
         let snapshot = status::Source::of(&self);
         let admin = self.admin.take().map(|(_, listener)| self.serve_admin(listener, &snapshot));
         self.warm_up().await;
@@ -192,6 +198,7 @@ impl App {
         let parts = DoorParts {
             ingest: Arc::clone(&self.ingest),
             authenticator: Arc::clone(&self.authenticator),
+            app_check: self.app_check.clone(),
             meter: Arc::clone(&self.meter),
             signal: self.drain.signal(),
             readiness: Readiness::new(move || readiness.ready().is_ok()),

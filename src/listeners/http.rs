@@ -21,4 +21,4 @@ mod settings;
 pub mod trace_context;
 mod wire;
 
-pub use settings::{Callable, Config};
+pub use settings::{AppCheck, AppCheckMode, Callable, Config};

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -22,7 +22,7 @@ use super::events::{self, Given};
 use super::fault::Fault;
 use super::reply::{self, Answer};
 use super::routes::{Handler, Table};
-use super::settings::Config;
+use super::settings::{AppCheckMode, Config};
 use super::trace_context::{Context, REQUEST_ID};
 use super::{callable, callable_reply, forwarded, query};
 use crate::auth::{Authenticator, Credentials, Principal};
@@ -32,7 +32,12 @@ use crate::ingest::Ingest;
 use crate::limits::inflight::{InFlight, Meter};
 use crate::listeners::Peer;
 use crate::receipt::{Receipt, Refusal};
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels;
 use crate::units::Secret;
+
+/// Where Firebase's clients put their App Check token.
+const APP_CHECK: &str = "x-firebase-appcheck";
 
 const OPEN_API: &str = include_str!("openapi.json");
 const INSECURE: Fault = Fault::BadRequest("this came in plain text; send it over https, and treat its credentials as exposed");
@@ -87,6 +92,8 @@ pub struct DoorParts {
     pub ingest: Arc<Ingest>,
     /// Says who is there.
     pub authenticator: Arc<Authenticator>,
+    /// Says which app it is, where that is asked.
+    pub app_check: Option<Arc<Authenticator>>,
     /// Room for bodies.
     pub meter: Arc<Meter>,
     /// The drain's phases.
@@ -119,12 +126,16 @@ impl Door {
         let (parts, body) = request.into_parts();
         let context = Context::of(&parts.headers);
         let head = Head { parts: &parts, peer, context: &context, arrived: SystemTime::now() };
+        let begun = Instant::now();
         let answered = AssertUnwindSafe(self.answer(&head, body)).catch_unwind().await;
         let mut answer = answered.unwrap_or_else(|_| {
             tracing::error!(request_id = context.request_id, "the handler of a request panicked; it was answered 500");
             reply::fault(&Refusal::Internal.into(), &context.request_id)
         });
         self.finish(&head, &mut answer);
+        if let Some(door) = self.routes.find(parts.uri.path()).and_then(|(route, _)| door_of(route.handler)) {
+            metrics().request(door, answer.status().as_u16(), begun.elapsed());
+        }
         tracing::debug!(request_id = context.request_id, status = answer.status().as_u16(), "answered");
         answer
     }
@@ -241,6 +252,7 @@ impl Door {
         }
         query::topic(head.parts.uri.query())?;
         let principal = self.principal(head).await?;
+        self.check_app(&head.parts.headers).await?;
         if events::media_type(&head.parts.headers).as_deref() != Some("application/json") {
             return Err(Fault::UnsupportedMediaType("application/json"));
         }
@@ -256,6 +268,16 @@ impl Door {
         Ok(self.parts.authenticator.authenticate(&Credentials::Bearer(token)).await?)
     }
 
+    /// Firebase App Check: what fails is refused only where that is enforced.
+    async fn check_app(&self, headers: &HeaderMap) -> Result<(), Fault> {
+        let Some(authenticator) = &self.parts.app_check else { return Ok(()) };
+        let token = headers.get(APP_CHECK).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match authenticator.authenticate(&Credentials::Bearer(Secret::new(token))).await {
+            Err(refusal) if self.config.callable.app_check.mode == AppCheckMode::Enforce => Err(refusal.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Hands the good events to the trunk; the others have their result already.
     async fn accept(
         &self,
@@ -265,7 +287,12 @@ impl Door {
         decoded: Vec<Result<Event, Refusal>>,
         guard: InFlight,
     ) -> Accepted {
+        metrics().body_bytes.at(labels::Door::named(door.as_str())).inc_by(guard.bytes());
         let (events, refused) = parted(decoded);
+        for refusal in refused.iter().flatten() {
+            // The trunk never hears of these.
+            metrics().events.at((labels::Door::named(door.as_str()), labels::Outcome::refused(refusal.code()))).inc();
+        }
         if events.is_empty() {
             return Accepted { results: merged(refused, Vec::new()), guard };
         }
@@ -273,6 +300,15 @@ impl Door {
         let origin = Origin { door, arrived: head.arrived, address, traceparent: head.context.traceparent.clone() };
         let outcomes = self.parts.ingest.accept(principal, Batch { events, origin, guard }).await;
         Accepted { results: merged(refused, outcomes.results), guard: outcomes.guard }
+    }
+}
+
+/// The door behind a route; the probes and the description have none.
+fn door_of(handler: Handler) -> Option<labels::Door> {
+    match handler {
+        Handler::Events => Some(labels::Door::named(event::Door::Events.as_str())),
+        Handler::Callable => Some(labels::Door::named(event::Door::Callable.as_str())),
+        Handler::Live | Handler::Ready | Handler::OpenApi => None,
     }
 }
 

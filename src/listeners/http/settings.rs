@@ -1,8 +1,11 @@
 //! The `[http]` section: what the HTTPS door takes and for whom.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{self, Authenticator, BadConfig, IssuerConfig, Kind};
 use crate::event::Topic;
 
 /// The HTTPS door.
@@ -45,11 +48,63 @@ pub struct Callable {
     pub name: String,
     /// Topic of its events. Default `frontend-events`.
     pub topic: String,
+    /// Firebase App Check.
+    pub app_check: AppCheck,
+}
+
+/// What is done with `X-Firebase-AppCheck`, by which an app proves that it is the app.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppCheck {
+    /// `off`: the header is ignored. `watch`: it is verified, and what fails is counted (`auth_failures`) and let through.
+    /// `enforce`: who has no valid one is refused like one without a token. Default `off`.
+    pub mode: AppCheckMode,
+    /// The number (not the id) of the Firebase project; needed unless `off`.
+    pub project_number: String,
+    /// Where App Check's keys are. Default Google's.
+    pub jwks_url: String,
+}
+
+/// How strict App Check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AppCheckMode {
+    /// Not looked at.
+    Off,
+    /// Looked at, and let through.
+    Watch,
+    /// Refused unless valid.
+    Enforce,
+}
+
+impl Default for AppCheck {
+    fn default() -> Self {
+        let jwks_url = "https://firebaseappcheck.googleapis.com/v1/jwks".to_owned();
+        Self { mode: AppCheckMode::Off, project_number: String::new(), jwks_url }
+    }
+}
+
+impl AppCheck {
+    /// Who verifies it; none: nobody has to.
+    pub fn authenticator(&self) -> Result<Option<Authenticator>, BadConfig> {
+        if self.mode == AppCheckMode::Off {
+            return Ok(None);
+        }
+        let issuer = IssuerConfig {
+            kind: Kind::Oidc,
+            issuer: Some(format!("https://firebaseappcheck.googleapis.com/{}", self.project_number)),
+            audience: Some(format!("projects/{}", self.project_number)),
+            jwks_url: Some(self.jwks_url.clone()),
+            ..IssuerConfig::default()
+        };
+        let issuers = BTreeMap::from([("app-check".to_owned(), issuer)]);
+        Authenticator::new(&auth::Config { issuers, ..auth::Config::default() }).map(Some)
+    }
 }
 
 impl Default for Callable {
     fn default() -> Self {
-        Self { name: "ingestEvent".to_owned(), topic: "frontend-events".to_owned() }
+        Self { name: "ingestEvent".to_owned(), topic: "frontend-events".to_owned(), app_check: AppCheck::default() }
     }
 }
 
@@ -77,6 +132,11 @@ impl Config {
         }
         if !is_function_name(&self.callable.name) {
             wrong("callable.name", format!("`{}` is not a function's name: write letters, digits, `-` and `_`", self.callable.name));
+        }
+        let app_check = &self.callable.app_check;
+        let number = &app_check.project_number;
+        if app_check.mode != AppCheckMode::Off && (number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit())) {
+            wrong("callable.app_check.project_number", "must be the project's number, digits alone (Firebase console, project settings)".to_owned());
         }
         mistakes
     }
@@ -113,7 +173,7 @@ mod tests {
                 .to_vec(),
             default_topic: "__internal".to_owned(),
             bare_topics: vec!["a b".to_owned()],
-            callable: Callable { name: "readyz".to_owned(), topic: String::new() },
+            callable: Callable { name: "readyz".to_owned(), topic: String::new(), ..Callable::default() },
             ..Config::default()
         };
         let keys: Vec<_> = config.mistakes().into_iter().map(|(key, _)| key).collect();

@@ -35,6 +35,7 @@ fn gate() -> Gate {
     let limits = BodyLimits { wire: ByteSize::mib(8), decoded: ByteSize::mib(16), timeout: Span::secs(30), min_rate: ByteSize::kib(1) };
     let (drain, meter) = (Drain::default(), Meter::new(64 << 20));
     let parts = DoorParts {
+        app_check: None,
         ingest: Arc::new(Ingest::without_tiers(&["orders", "frontend-events"])),
         authenticator: Arc::new(Authenticator::new(&auth).expect("a sound configuration")),
         meter: Arc::clone(&meter),
