@@ -17,6 +17,7 @@ use bytes::BytesMut;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 
 pub use config::{Config, TlsMode};
 
@@ -130,29 +131,46 @@ impl Listener {
                 return tracing::debug!(%address, reason = reason.as_str(), "no slot for a connection; it was closed");
             }
         };
-        let (server, tls, config) = (Arc::clone(server), self.tls.clone(), Arc::clone(&self.config));
+        let (server, tls, config, mut signal) = (Arc::clone(server), self.tls.clone(), Arc::clone(&self.config), drain.signal());
         drain.tasks().spawn(async move {
             let _slot = slot;
-            connection(stream, address, server, tls, &config).await;
+            let begun = tokio::select! {
+                begun = begin(stream, tls, &config) => begun,
+                // Nothing was asked here yet: the drain does not wait for a client to find its first word.
+                () = signal.reached(Phase::Finishing) => None,
+            };
+            match begun {
+                Some(Begun::Tls(stream, protocol, deadline)) => {
+                    let peer = Peer { address, tls: true };
+                    server.serve(*stream, BytesMut::new(), protocol, peer, deadline).await;
+                }
+                Some(Begun::Plain(stream, read, protocol, deadline)) => {
+                    server.serve(stream, read, protocol, Peer { address, tls: false }, deadline).await;
+                }
+                None => {}
+            }
         });
     }
 }
 
-/// One connection: TLS or a look at its first bytes, then HTTP.
-async fn connection(mut stream: TcpStream, address: SocketAddr, server: Arc<Server>, tls: Option<Arc<Tls>>, config: &Config) {
+/// A connection of which it is known what it speaks, and when its first head must be there.
+enum Begun {
+    Tls(Box<TlsStream<TcpStream>>, Protocol, Instant),
+    Plain(TcpStream, BytesMut, Protocol, Instant),
+}
+
+/// TLS, or a look at the first bytes.
+async fn begin(mut stream: TcpStream, tls: Option<Arc<Tls>>, config: &Config) -> Option<Begun> {
     // An answer is one write; waiting for more of it would only delay it.
     let _ = stream.set_nodelay(true);
-    let peer = Peer { address, tls: tls.is_some() };
     if let Some(tls) = tls {
-        let Some(stream) = tls.accept(stream).await else { return };
+        let stream = tls.accept(stream).await?;
         let protocol = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
-        let deadline = Instant::now() + config.header_timeout.get();
-        return server.serve(stream, BytesMut::new(), protocol, peer, deadline).await;
+        return Some(Begun::Tls(Box::new(stream), protocol, Instant::now() + config.header_timeout.get()));
     }
     let deadline = Instant::now() + config.header_timeout.get();
-    if let Some((protocol, read)) = sniff::sniff(&mut stream, deadline).await {
-        server.serve(stream, read, protocol, peer, deadline).await;
-    }
+    let (protocol, read) = sniff::sniff(&mut stream, deadline).await?;
+    Some(Begun::Plain(stream, read, protocol, deadline))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr)] // A failed test shows the logs of what it started.
 
 mod http2_frames;
+mod http_drain;
 mod http_framing;
 mod parts;
 mod path;

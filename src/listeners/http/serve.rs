@@ -42,6 +42,8 @@ const READ_BUFFER: usize = 64 << 10;
 const USUAL_FIELDS: usize = 100;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// For a client that was told to go away, from its last answer. Within the drain's share for what is in flight.
+const PARTING: Duration = Duration::from_secs(2);
 const CONNECTION_WINDOW: u32 = 256 << 10;
 const STREAM_WINDOW: u32 = 128 << 10;
 const MAX_ERROR_RESETS: usize = 64;
@@ -154,25 +156,25 @@ impl Server {
             }
         });
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(frames), service));
-        let (mut look, mut leaving) = (deadline, false);
+        let (mut look, mut told) = (deadline, false);
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
-                () = signal.reached(leave), if !leaving => {
+                () = signal.reached(leave), if !told => {
                     connection.as_mut().graceful_shutdown();
-                    leaving = true;
+                    (look, told) = (Instant::now() + PARTING, true);
                 }
                 () = sleep_until(look) => match streams.idle() {
                     _ if !seen.preface() => return Ok(()),
-                    // Asked to go, with nothing left to be answered, and still there: what it does not read is dropped.
-                    Some(since) if leaving && since.elapsed() >= self.times.answer => return Ok(()),
-                    Some(since) if !leaving && since.elapsed() >= self.times.idle => {
+                    // Told to go, with nothing left to be answered, and still there: it does not even say that it heard.
+                    Some(since) if told && since.elapsed() >= PARTING => return Ok(()),
+                    _ if told => look = Instant::now() + PARTING,
+                    Some(since) if since.elapsed() >= self.times.idle => {
                         connection.as_mut().graceful_shutdown();
-                        leaving = true;
-                        look = Instant::now() + self.times.answer;
+                        (look, told) = (Instant::now() + PARTING, true);
                     }
-                    Some(since) if !leaving => look = since + self.times.idle,
-                    _ => look = Instant::now() + self.times.idle.min(self.times.answer),
+                    Some(since) => look = since + self.times.idle,
+                    None => look = Instant::now() + self.times.idle,
                 },
             }
         };
