@@ -128,8 +128,8 @@ pub struct App {
 pub struct Development {
     /// A token for every topic.
     pub token: String,
-    /// The certificate authority to trust.
-    pub ca: PathBuf,
+    /// The certificate authority to trust; none: the gate speaks in plain text.
+    pub ca: Option<PathBuf>,
 }
 
 impl App {
@@ -314,7 +314,8 @@ fn develop(config: &mut Config) -> Result<Development, StartError> {
     let every = "*".parse().expect("a prefix of nothing is a grant");
     let token = crate::auth::mint::mint(&issuer, "developer", &[every], Duration::from_secs(86_400)).map_err(|error| failed(&error))?;
     config.auth.issuers.insert(DEV_ISSUER.to_owned(), issuer);
-    Ok(Development { token, ca: dir.join("ca.pem") })
+    let ca = (config.listeners.tls == TlsMode::Generated).then(|| dir.join("ca.pem"));
+    Ok(Development { token, ca })
 }
 
 async fn carry_out(inbox: Arc<Inbox>, command: Command) -> Result<u64, String> {

@@ -257,7 +257,7 @@ fn say(text: &str) -> Result<(), Failure> {
 
 fn serve(loaded: Loaded) -> Result<(), Failure> {
     // A gate whose output nobody reads serves all the same.
-    let greet = |welcome: &Welcome| drop(say(&self::welcome(welcome.address, &welcome.token, &welcome.ca)));
+    let greet = |welcome: &Welcome| drop(say(&self::welcome(welcome.address, &welcome.token, welcome.ca.as_deref())));
     wiring::serve(loaded, greet).map_err(|error| match error {
         StartError::Configuration(text) | StartError::InUse(text) => Failure::Refused(text),
         StartError::Failed(text) => Failure::Failed(text),
@@ -332,12 +332,13 @@ fn table(rows: &[Value]) -> String {
 }
 
 /// What a developer needs for a first event: the token, and two lines that work when pasted into another shell of this directory.
-pub fn welcome(address: SocketAddr, token: &str, ca: &Path) -> String {
+pub fn welcome(address: SocketAddr, token: &str, ca: Option<&Path>) -> String {
+    let url = match ca {
+        Some(ca) => format!("--cacert {} https://{address}", quoted(&ca.display().to_string())),
+        None => format!("http://{address}"),
+    };
     let curl = |data: &str| {
-        let ca = quoted(&ca.display().to_string());
-        format!(
-            "curl --cacert {ca} https://{address}/v1/events/events -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{data}'"
-        )
+        format!("curl {url}/v1/events/events -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{data}'")
     };
     let (one, two) = (curl(r#"{"data":{"hello":"world"}}"#), curl(r#"[{"key":"a","data":1},{"key":"b","data":2}]"#));
     format!("Development token:\n{token}\n\nSend an event, or two (from another shell in this directory):\n{one}\n{two}\n")
@@ -399,7 +400,7 @@ mod tests {
 
     #[test]
     fn the_welcome_has_each_command_on_a_line_of_its_own_ready_to_paste() {
-        let text = welcome(SocketAddr::from(([127, 0, 0, 1], 8443)), "eyJ.a-b_c.d", Path::new("certs/dev/ca.pem"));
+        let text = welcome(SocketAddr::from(([127, 0, 0, 1], 8443)), "eyJ.a-b_c.d", Some(Path::new("certs/dev/ca.pem")));
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("curl ")).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(

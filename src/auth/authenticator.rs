@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -24,13 +24,14 @@ use super::principal::Principal;
 use super::tokens::{Now, Tokens};
 use crate::drain::Signal;
 use crate::receipt::Refusal;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels;
 
 /// Recognizes who sends, by the issuers of the configuration.
 #[derive(Debug)]
 pub struct Authenticator {
     issuers: HashMap<String, Issuer>,
     tokens: Tokens,
-    failures: [AtomicU64; AuthFailure::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -89,7 +90,7 @@ impl Authenticator {
             };
             issuers.insert(issuer.iss().unwrap_or_default(), Issuer { name: name.clone(), rules: issuer.rules(), keys });
         }
-        Ok(Self { issuers, tokens: Tokens::new(config.cached_tokens, generation), failures: Default::default() })
+        Ok(Self { issuers, tokens: Tokens::new(config.cached_tokens, generation) })
     }
 
     /// Fetches the published keys now, and ahead of need until the drain. Call it inside the runtime, once.
@@ -114,15 +115,10 @@ impl Authenticator {
         status
     }
 
-    /// How many credentials were refused, by reason.
-    pub fn failures(&self) -> impl Iterator<Item = (AuthFailure, u64)> {
-        AuthFailure::ALL.into_iter().zip(self.failures.iter().map(|count| count.load(Ordering::Relaxed)))
-    }
-
     /// Who is there? All of no says the same; the reason is counted, and in a debug line.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Principal, Refusal> {
         self.recognize(credentials, Now::read()).await.map_err(|failure| {
-            self.failures[failure as usize].fetch_add(1, Ordering::Relaxed);
+            metrics().auth_failures.at(labels::AuthFailure::named(failure.as_str())).inc();
             tracing::debug!(reason = failure.as_str(), "credentials refused");
             Refusal::Unauthenticated
         })

@@ -35,8 +35,8 @@ pub struct Welcome {
     pub address: SocketAddr,
     /// The development token.
     pub token: String,
-    /// The certificate authority of the generated certificate.
-    pub ca: PathBuf,
+    /// The certificate authority of the generated certificate; none: TLS does not end here.
+    pub ca: Option<PathBuf>,
 }
 
 /// Which rows of the inbox a command is for.

@@ -248,7 +248,6 @@ async fn a1_forged_algorithms_and_foreign_headers_are_refused_alike() {
         let refusal = gate.authenticate(&Credentials::Bearer(Secret::new(token.clone()))).await.expect_err(token);
         assert_eq!(refusal, Refusal::Unauthenticated);
     }
-    assert_eq!(gate.failures().map(|(_, count)| count).sum::<u64>(), tokens.len() as u64);
     assert_eq!(issuer.asked().len(), 1, "no forged token causes a request");
 }
 

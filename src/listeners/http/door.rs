@@ -264,7 +264,10 @@ impl Door {
 
     /// Who sent the request, before anything of it is read but its head.
     async fn principal(&self, head: &Head<'_>) -> Result<Principal, Fault> {
-        let token = bearer(&head.parts.headers).ok_or(Refusal::Unauthenticated)?;
+        let token = bearer(&head.parts.headers).ok_or_else(|| {
+            metrics().auth_failures.at(labels::AuthFailure::Missing).inc();
+            Refusal::Unauthenticated
+        })?;
         Ok(self.parts.authenticator.authenticate(&Credentials::Bearer(token)).await?)
     }
 

@@ -136,7 +136,10 @@ impl Config {
         let app_check = &self.callable.app_check;
         let number = &app_check.project_number;
         if app_check.mode != AppCheckMode::Off && (number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit())) {
-            wrong("callable.app_check.project_number", "must be the project's number, digits alone (Firebase console, project settings)".to_owned());
+            wrong(
+                "callable.app_check.project_number",
+                "must be the project's number, digits alone (Firebase console, project settings)".to_owned(),
+            );
         }
         mistakes
     }
