@@ -409,7 +409,7 @@ mod tests {
              -H 'Content-Type: application/json' -d '{\"data\":{\"hello\":\"world\"}}'"
         );
         assert!(text.lines().any(|line| line == "eyJ.a-b_c.d"), "{text}");
-        assert!(welcome(SocketAddr::from(([127, 0, 0, 1], 1)), "t", Path::new("a b/ca.pem")).contains("--cacert 'a b/ca.pem' "));
+        assert!(welcome(SocketAddr::from(([127, 0, 0, 1], 1)), "t", Some(Path::new("a b/ca.pem"))).contains("--cacert 'a b/ca.pem' "));
     }
 
     #[test]
