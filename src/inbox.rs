@@ -206,6 +206,11 @@ impl Inbox {
         self.disk.as_ref().is_some_and(|disk| !disk.state.is_latched() && !disk.state.is_full())
     }
 
+    /// Whether its disk has failed: what it holds cannot be deleted before a restart, and so is not sent before.
+    pub fn is_latched(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.state.is_latched())
+    }
+
     /// Its settings.
     pub fn config(&self) -> &Config {
         &self.config

@@ -190,6 +190,19 @@ pub fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(i64,
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
 }
 
+/// Gives so many free pages back. SQLite frees one for each row of the answer that is asked for (`execute_batch` asks for one).
+pub fn vacuum(connection: &Connection, pages: u64) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut freed = statement.query([])?;
+    while freed.next()?.is_some() {}
+    Ok(())
+}
+
+/// Bytes of the log that are not in the file yet.
+pub fn log_bytes(connection: &Connection) -> u64 {
+    checkpoint(connection, "NOOP").map_or(0, |(_, logged, brought_in)| u64::try_from(logged - brought_in).unwrap_or(0) * 4096)
+}
+
 /// Bytes of live pages and of the log.
 pub fn used_bytes(connection: &Connection, database: &Path) -> rusqlite::Result<u64> {
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
@@ -237,4 +250,32 @@ fn volatile(dir: &Path) -> Option<&'static str> {
     }
     let disk = rustix::fs::statfs(dir).ok()?;
     (u64::try_from(disk.f_type).ok()? == TMPFS_MAGIC).then_some("on a tmpfs, which is memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(connection: &Connection, name: &str) -> i64 {
+        connection.pragma_query_value(None, name, |row| row.get(0)).expect("a number")
+    }
+
+    #[test]
+    fn free_pages_go_back_to_the_disk_and_the_log_is_measured_by_what_is_not_in_the_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o700)).expect("ours");
+        let folder = Folder::lock(dir.path(), true).expect("ours alone");
+        let connection = folder.open_writer().expect("a database");
+        let fill = "CREATE TABLE large (body BLOB) STRICT; INSERT INTO large VALUES (zeroblob(4000000)); DROP TABLE large;";
+        connection.execute_batch(fill).expect("room");
+        assert!(log_bytes(&connection) > 4_000_000);
+        checkpoint(&connection, "PASSIVE").expect("room");
+        assert_eq!(log_bytes(&connection), 0);
+        assert!(wal_bytes(&folder.database()) > 4_000_000, "the log keeps its size on the disk");
+        let before = (number(&connection, "freelist_count"), number(&connection, "page_count"));
+        assert!(before.0 > 900, "{before:?}");
+        vacuum(&connection, 500).expect("room");
+        let after = (number(&connection, "freelist_count"), number(&connection, "page_count"));
+        assert!(before.0 - after.0 >= 500 && before.1 - after.1 >= 500, "{before:?} {after:?}");
+    }
 }

@@ -85,7 +85,8 @@ impl Replay {
             if lanes.is_empty() {
                 busy.clear();
             }
-            if self.gates.total() > 0 && self.sink.has_broker() {
+            // A store that cannot delete what was delivered would send it again and again.
+            if self.gates.total() > 0 && self.sink.has_broker() && !self.inbox.is_latched() {
                 self.begin(&mut lanes, &mut busy, &signal).await;
             }
             tokio::select! {

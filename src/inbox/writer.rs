@@ -24,11 +24,12 @@ use super::{Config, Settlement, StoreError, Stored, file};
 /// Between looks at what an idle store could tidy.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// The log is brought into the file when it is so long.
-const CHECKPOINT_BYTES: u64 = 32 << 20;
+/// The log is brought into the file when it is so long, or shorter where little is to stay free or to be held.
+const MAX_LOG_BYTES: u64 = 32 << 20;
+const MIN_LOG_BYTES: u64 = 1 << 20;
 
 /// Free pages are given back to the disk so many at a time.
-const VACUUM_PAGES: u32 = 2_000;
+const VACUUM_PAGES: u64 = 2_000;
 
 /// The writer and what it owns.
 pub(super) struct Writer {
@@ -55,11 +56,19 @@ enum Effect {
 impl Writer {
     pub(super) fn run(mut self) {
         self.measure();
+        let mut tidied = Instant::now();
         loop {
-            match self.queue.take(IDLE) {
+            let taken = self.queue.take(IDLE);
+            // A store without room is never idle while senders try: room is made beside them.
+            let tidy = matches!(taken, Taken::Idle) || (self.state.is_full() && tidied.elapsed() >= IDLE);
+            match taken {
                 Taken::Group(group) => self.take(group),
-                Taken::Idle => self.tidy(),
+                Taken::Idle => {}
                 Taken::Over => break,
+            }
+            if tidy {
+                self.tidy();
+                tidied = Instant::now();
             }
         }
         self.take(Vec::new());
@@ -83,7 +92,8 @@ impl Writer {
         if !work.is_empty() {
             self.commit(work);
         }
-        if file::wal_bytes(&self.database) >= CHECKPOINT_BYTES {
+        // Not by the log's size on the disk: it keeps that when it begins anew.
+        if file::log_bytes(&self.connection) >= self.log_limit() {
             self.checkpoint();
         }
         self.measure();
@@ -100,13 +110,18 @@ impl Writer {
                     refuse(work, StoreError::Unknown);
                 }
                 other => {
-                    tracing::warn!(%error, "a commit of the inbox failed; nothing of it is stored");
                     let (inserts, rest) = split(work);
-                    let had_both = !inserts.is_empty();
+                    if inserts.is_empty() {
+                        // Tried again when the store is tidied, as often as it takes: one line for all of it.
+                        tracing::debug!(%error, "the inbox cannot delete what was delivered yet");
+                        self.backlog = rest;
+                        return;
+                    }
+                    tracing::warn!(%error, "a commit of the inbox failed; nothing of it is stored");
                     refuse(inserts, other);
-                    match self.write(&rest) {
-                        Ok(effects) if had_both => self.apply(rest, effects, started),
-                        _ => self.backlog = rest,
+                    // Without inserts, it is tried once more; whatever comes of that counts.
+                    if !rest.is_empty() {
+                        self.commit(rest);
                     }
                 }
             },
@@ -191,19 +206,31 @@ impl Writer {
             return self.take(Vec::new());
         }
         self.no_room();
-        let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0)).unwrap_or(0);
-        if free > i64::from(VACUUM_PAGES) {
-            let step = self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"));
-            if let Err(error) = step
-                && matches!(class(&error), StoreError::Latched)
-            {
-                return self.latch(&error);
-            }
-        }
+        // First the log, then the vacuum: its step is written to the log too, and must find room there.
         if file::wal_bytes(&self.database) > 0 && self.state.has_written() {
             self.checkpoint();
         }
+        self.vacuum();
         self.measure();
+    }
+
+    /// Gives free pages back to the disk, in steps that fit the log.
+    fn vacuum(&mut self) {
+        let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0)).unwrap_or(0);
+        let step = VACUUM_PAGES.min(self.log_limit() / 2 / 4096);
+        if free.unsigned_abs() <= step || self.state.is_latched() {
+            return;
+        }
+        if let Err(error) = file::vacuum(&self.connection, step)
+            && matches!(class(&error), StoreError::Latched)
+        {
+            self.latch(&error);
+        }
+    }
+
+    /// What the log may grow to. Bringing it in makes the file grow by as much, on a disk that has at least `min_free`.
+    fn log_limit(&self) -> u64 {
+        MAX_LOG_BYTES.min(self.config.min_free.get() / 2).min(self.config.max_bytes.get() / 4).max(MIN_LOG_BYTES)
     }
 
     fn measure(&self) {

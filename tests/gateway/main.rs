@@ -7,6 +7,7 @@
 mod http2_frames;
 mod http_drain;
 mod http_framing;
+mod faults;
 mod parts;
 mod path;
 mod support;

@@ -1,0 +1,138 @@
+//! Faults of the broker: none, killed, frozen, not there yet.
+
+use std::time::{Duration, Instant};
+
+use crate::support::kafka::{Kafka, Options};
+use crate::support::{eventually, full};
+
+use super::load::{Dice, Load, seed};
+use super::{REPLAYED, SLOWEST_ANSWER, Stage, create_topics, replayed, status, token};
+
+const EVENTS: u64 = 10_000;
+const CONNECTIONS: usize = 64;
+
+/// Scenario: 10,000 events in batches of 1 to 100, over three topics, with and without keys and ids of the sender's,
+/// from 64 connections at once, to a gate that has just started.
+/// Guarantees: every one that is accepted is in the broker exactly once, as it was sent; what is refused is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_fault_every_accepted_event_is_in_the_broker_exactly_once() {
+    let stage = Stage::new().await;
+    let gate = stage.setup.start().await;
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, CONNECTIONS, 100, seed("no fault"));
+    let started = Instant::now();
+    let mut running = load.start(&gate, Some(EVENTS));
+    let tally = load.join(&mut running).await;
+    let took = started.elapsed();
+    replayed(&gate).await;
+    let verdict = stage.verdict().await;
+    eprintln!("no fault: {verdict}; {took:?}, slowest answer {:?}", tally.slowest);
+    verdict.assert_clean();
+    assert_eq!((tally.errors.len(), tally.refused.len()), (0, 0), "{tally:?}");
+    assert_eq!((verdict.attempts as u64, verdict.unknown, verdict.duplicates), (EVENTS, 0, 0));
+    assert_eq!(verdict.by_inbox, 0, "a healthy broker takes everything");
+    assert!(verdict.acked > 9_000, "two of a hundred are meant to be refused");
+}
+
+/// Scenario: the same senders, and the broker is killed in their midst and started again while they go on.
+/// Guarantees: no request fails or is late; what was accepted is all found after the replay, in order for each key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_killed_under_load_costs_no_request_and_no_event() {
+    let mut stage = Stage::new().await;
+    let gate = stage.setup.start().await;
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, CONNECTIONS, 100, seed("broker killed")).rate(2_000);
+    let running = load.start(&gate, None);
+    stage.acked(3_000).await;
+    let killed = Instant::now();
+    stage.kafka.kill_9();
+    let first = async || stage.ledger.first_inbox_answer(killed);
+    let first = eventually("the inbox answers", Duration::from_secs(10), first).await;
+    stage.acked(6_000).await;
+    stage.kafka.restart().await;
+    let closed = async || (status(&gate).await["sink"]["breaker"] == "closed").then_some(());
+    eventually("the breaker closes", REPLAYED, closed).await;
+    let healed = killed.elapsed();
+    stage.acked(usize::try_from(EVENTS).expect("small") + 1_000).await;
+    let tally = load.end(running).await;
+    replayed(&gate).await;
+    let verdict = stage.verdict().await;
+    eprintln!(
+        "broker killed: {verdict}; first inbox answer after {first:?}, closed again after {healed:?}, slowest answer {:?}",
+        tally.slowest
+    );
+    verdict.assert_clean();
+    assert_eq!((tally.errors.len(), tally.refused.len(), verdict.unknown), (0, 0, 0), "{tally:?}");
+    assert_eq!(stage.ledger.retryable(), 0, "no event is refused");
+    assert!(tally.slowest <= SLOWEST_ANSWER, "{:?}", tally.slowest);
+    assert!(verdict.duplicates * 20 <= verdict.acked, "few duplicates: {verdict}");
+}
+
+/// Scenario: under load the broker freezes for 1 to 6 s and goes on, again and again.
+/// Guarantees: no answer takes longer than 3 s, nothing is lost, and there are few duplicates, because the row of a
+/// late success is deleted. Goal, reported: the first answer from the inbox after 1 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_broker_delays_no_answer_beyond_three_seconds_and_loses_nothing() {
+    let stage = Stage::new().await;
+    let gate = stage.setup.start().await;
+    let seed = seed("broker frozen");
+    let mut dice = Dice::new(seed);
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed).rate(600);
+    let mut firsts = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for round in 0..if full() { 20 } else { 5 } {
+        let running = load.start(&gate, None);
+        stage.acked(stage.ledger.acked() + 200).await;
+        let length = Duration::from_millis(1_000 + dice.below(5_000));
+        let frozen = Instant::now();
+        stage.kafka.stop();
+        tokio::time::sleep(length).await; // The fault's own length, which is waited for by nobody.
+        stage.kafka.cont();
+        let closed = async || (status(&gate).await["sink"]["breaker"] == "closed").then_some(());
+        eventually("the breaker closes", REPLAYED, closed).await;
+        let closed_after = frozen.elapsed().saturating_sub(length);
+        stage.acked(stage.ledger.acked() + 200).await;
+        let tally = load.end(running).await;
+        assert_eq!((tally.errors.len(), tally.refused.len()), (0, 0), "{tally:?}");
+        let first = stage.ledger.first_inbox_answer(frozen);
+        eprintln!(
+            "broker frozen, round {round}: for {length:?}; first inbox answer after {first:?}, closed {closed_after:?} after the thaw, slowest answer {:?}",
+            tally.slowest
+        );
+        firsts.extend(first);
+        slowest = slowest.max(tally.slowest);
+        replayed(&gate).await;
+    }
+    let verdict = stage.verdict().await;
+    firsts.sort();
+    eprintln!("broker frozen: {verdict}; first inbox answers {firsts:?} (goal 1 s), slowest answer {slowest:?} (goal 3 s)");
+    verdict.assert_clean();
+    assert!(verdict.by_inbox > 0 && verdict.unknown == 0, "{verdict}");
+    assert_eq!(stage.ledger.retryable(), 0, "no event is refused");
+    assert!(slowest <= SLOWEST_ANSWER, "{slowest:?}");
+    assert!(verdict.duplicates * 50 <= verdict.acked, "few duplicates: {verdict}");
+}
+
+/// Scenario: the gate starts, for the first time, while its broker is down; events come; then the broker comes up.
+/// Guarantees: the gate is ready and answers within the deadline from the inbox; everything is replayed, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_starts_without_its_broker_answers_from_the_inbox_and_replays_later() {
+    let mut stage = Stage::with(Kafka::prepare(Options::default()));
+    let started = Instant::now();
+    let gate = stage.setup.start().await;
+    let ready_after = started.elapsed();
+    assert_eq!(gate.admin_get("/readyz").await.status, 200, "the inbox takes events, so the gate is ready");
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 30, seed("no broker yet"));
+    let mut running = load.start(&gate, Some(2_000));
+    let tally = load.join(&mut running).await;
+    assert_eq!((tally.errors.len(), tally.refused.len(), stage.ledger.retryable()), (0, 0, 0), "{tally:?}");
+    assert!(tally.slowest <= SLOWEST_ANSWER, "{:?}", tally.slowest);
+    stage.kafka.restart().await;
+    create_topics(&stage.kafka).await;
+    replayed(&gate).await;
+    let mut running = load.start(&gate, Some(500));
+    let later = load.join(&mut running).await;
+    replayed(&gate).await;
+    let verdict = stage.verdict().await;
+    eprintln!("no broker yet: ready after {ready_after:?}; {verdict}; slowest answers {:?} and {:?}", tally.slowest, later.slowest);
+    verdict.assert_clean();
+    assert_eq!((verdict.unknown, later.refused.len(), stage.ledger.retryable()), (0, 0, 0), "{later:?}");
+}

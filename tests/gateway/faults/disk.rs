@@ -1,0 +1,229 @@
+//! Faults of the disk under the inbox: a sync that fails, and no room.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::support::client::Answer;
+use crate::support::fault::Fault;
+use crate::support::gate::Gate;
+use crate::support::{eventually, not_run};
+
+use super::ledger::{Attempt, Ledger, Outcome};
+use super::load::outcome;
+use super::{Stage, replayed, status, token};
+
+/// How long a change of the gate's state may take.
+const SOON: Duration = Duration::from_secs(20);
+
+const CALLS: &str = "fsync,fdatasync";
+
+/// Sends one event of about `size` bytes and writes down what comes of it.
+async fn post(gate: &Gate, token: &str, ledger: &Ledger, topic: &str, number: u64, size: usize) -> Answer {
+    let value = format!(r#"{{"number":{number},"pad":"{}"}}"#, "x".repeat(size));
+    let key = "k".to_owned();
+    let attempt = Attempt { topic: topic.to_owned(), key: Some(key), client_id: None, seq: Some(number) };
+    let name = ledger.attempt(value.as_bytes(), attempt);
+    let answer = gate.post(&format!("/v1/events/{topic}"), token, format!(r#"{{"key":"k","data":{value}}}"#)).await;
+    let body = answer.json();
+    ledger.outcome(name, outcome(body["results"].get(0).unwrap_or(&body)));
+    answer
+}
+
+fn assert_unavailable(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    assert!(matches!(outcome(&answer.json()), Outcome::Reject { retryable: true, .. }), "{answer:?}");
+}
+
+fn wal(gate: &Gate) -> PathBuf {
+    gate.setup.path("data/inbox.db-wal").canonicalize().expect("the inbox has its log")
+}
+
+async fn latched(gate: &Gate) -> bool {
+    !status(gate).await["inbox"]["latched"].is_null()
+}
+
+/// Scenario: the broker is down, and rows are ready to be replayed; the sync of the inbox's log fails; the disk gets well,
+/// the broker too; then the gate is started again.
+/// Guarantees: what was not acknowledged got 503; the store takes nothing more until the restart, even with a disk that
+/// is well again; its rows, which it cannot delete, are not sent; after the restart all of them are found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_of_the_log_that_fails_latches_the_store_until_a_restart_and_loses_nothing() {
+    if !Fault::possible() {
+        return not_run(1, "no strace that may trace");
+    }
+    let mut stage = Stage::new().await;
+    let mut gate = stage.setup.start().await;
+    let token = token(&gate).await;
+    assert_eq!(post(&gate, &token, &stage.ledger, "alpha", 0, 100).await.status, 200);
+    stage.kafka.kill_9();
+    for number in 1..20 {
+        assert_eq!(post(&gate, &token, &stage.ledger, "alpha", number, 100).await.status, 202);
+    }
+    gate.kill_9(); // Nobody holds the rows any more.
+    let mut gate = stage.setup.start().await;
+    assert_eq!(post(&gate, &token, &stage.ledger, "alpha", 20, 100).await.status, 202);
+
+    let fault = Fault::inject(gate.id(), CALLS, "error=EIO", Some(&wal(&gate)));
+    assert_unavailable(&post(&gate, &token, &stage.ledger, "alpha", 21, 100).await);
+    assert!(fault.count() > 0);
+    drop(fault);
+    assert!(latched(&gate).await);
+    for number in 22..26 {
+        assert_unavailable(&post(&gate, &token, &stage.ledger, "alpha", number, 100).await);
+    }
+    stage.kafka.restart().await;
+    // The broker's own path goes on, for a partition that is owed nothing.
+    let through = async || (post_unnumbered(&gate, &token).await == 200).then_some(());
+    eventually("the broker takes events again", SOON, through).await;
+    // Time enough for a replay that cannot delete what it has sent to send it again and again.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(latched(&gate).await);
+    gate.sigterm();
+    gate.wait(Duration::from_secs(8)).await;
+    let gate = stage.setup.start().await;
+    replayed(&gate).await;
+    assert!(!latched(&gate).await);
+    let verdict = stage.verdict_of("alpha").await;
+    eprintln!("sync of the log fails: {verdict}");
+    verdict.assert_clean();
+    assert!(verdict.duplicates <= 2, "rows of a store that cannot delete are not sent: {verdict}");
+}
+
+/// An event that is not in the ledger, to another topic.
+async fn post_unnumbered(gate: &Gate, token: &str) -> u16 {
+    gate.post("/v1/events/gamma", token, r#"{"data":"alive"}"#).await.status
+}
+
+/// Scenario: without a broker, the sync of the inbox's database fails, which happens when its log is brought in.
+/// Guarantees: the store takes nothing more until a restart; after it everything acknowledged is there, and is replayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_of_the_database_that_fails_latches_the_store_until_a_restart_and_loses_nothing() {
+    if !Fault::possible() {
+        return not_run(1, "no strace that may trace");
+    }
+    let mut stage = Stage::new().await;
+    let mut gate = stage.setup.start().await;
+    let token = token(&gate).await;
+    assert_eq!(post(&gate, &token, &stage.ledger, "alpha", 0, 100).await.status, 200);
+    stage.kafka.kill_9();
+    let database = gate.setup.path("data/inbox.db").canonicalize().expect("the inbox has its file");
+    let fault = Fault::inject(gate.id(), CALLS, "error=EIO", Some(&database));
+    let mut number = 1;
+    // Until an idle store has brought its log in, which is when it syncs the database.
+    while !latched(&gate).await {
+        let answer = post(&gate, &token, &stage.ledger, "alpha", number, 100).await;
+        assert!(matches!(answer.status, 202 | 503), "{answer:?}");
+        number += 1;
+        let failed = async || (fault.count() > 0 && latched(&gate).await).then_some(());
+        eventually("the store is latched", SOON, failed).await;
+    }
+    assert!(fault.count() > 0);
+    drop(fault);
+    assert_unavailable(&post(&gate, &token, &stage.ledger, "alpha", number, 100).await);
+    gate.kill_9();
+    let gate = stage.setup.start().await;
+    assert_eq!(post(&gate, &token, &stage.ledger, "alpha", number + 1, 100).await.status, 202);
+    stage.kafka.restart().await;
+    replayed(&gate).await;
+    let verdict = stage.verdict_of("alpha").await;
+    eprintln!("sync of the database fails: {verdict}");
+    verdict.assert_clean();
+}
+
+/// A small file system of its own, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// None where this machine lets nobody mount.
+    fn mount(size: &str) -> Option<Self> {
+        let dir = tempfile::Builder::new().prefix("sluicegate-disk-").tempdir().expect("a temporary folder");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"]).arg(dir.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(dir))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// What somebody else writes on the same disk, to its last byte but `free`.
+    fn fill(&self, free: u64) -> PathBuf {
+        let path = self.path().join("somebody-elses");
+        let mut file = File::create(&path).expect("a file on a disk of ours");
+        let chunk = vec![0; 64 << 10];
+        let mut written = 0;
+        while let Ok(n) = file.write(&chunk) {
+            written += n as u64;
+        }
+        file.set_len(written.saturating_sub(free)).expect("a file can be cut");
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").args(["-l"]).arg(self.path()).status());
+    }
+}
+
+/// Scenario: the disk under the inbox is full: first by somebody else's file, with a healthy broker and with a dead one,
+/// then by the inbox's own rows; later there is room again.
+/// Guarantees: the inbox refuses with 503 and Retry-After; the broker's path goes on; the inbox resumes by itself, when
+/// the file is gone and when replay has made room; nothing acknowledged is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_the_inbox_alone_and_only_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount("32m") else { return not_run(1, "nobody may mount a small disk here") };
+    let mut stage = Stage::new().await;
+    let data = disk.path().join("data");
+    let setup = stage.setup.clone().env("SLUICEGATE__INBOX__DIR", &data.display().to_string());
+    stage.setup = setup.env("SLUICEGATE__INBOX__ALLOW_VOLATILE", "true").env("SLUICEGATE__INBOX__MIN_FREE", "8 MiB");
+    let gate = stage.setup.start().await;
+    let token = token(&gate).await;
+    let (number, ledger) = (AtomicU64::new(0), Arc::clone(&stage.ledger));
+    let next = async |size: usize| post(&gate, &token, &ledger, "alpha", number.fetch_add(1, Ordering::Relaxed), size).await;
+
+    // Somebody else's file: the broker's path goes on, the inbox refuses when it is needed, and takes when the file is gone.
+    let file = disk.fill(0);
+    assert_eq!(next(1_000).await.status, 200);
+    stage.kafka.kill_9();
+    assert_unavailable(&next(1_000).await);
+    std::fs::remove_file(&file).expect("a file of ours");
+    let taken = async || (next(1_000).await.status == 202).then_some(());
+    eventually("the inbox takes events when the disk has room", SOON, taken).await;
+
+    // Its own rows.
+    let mut stored = 0;
+    let full = loop {
+        let answer = next(100_000).await;
+        if answer.status != 202 {
+            break answer;
+        }
+        stored += 1;
+        assert!(stored < 400, "32 MiB never are full");
+    };
+    assert_unavailable(&full);
+    let rows = status(&gate).await["inbox"]["rows"].clone();
+    stage.kafka.restart().await;
+    replayed(&gate).await;
+    assert_eq!(next(1_000).await.status, 200);
+    stage.kafka.kill_9();
+    let taken = async || (next(1_000).await.status == 202).then_some(());
+    eventually("the inbox takes events when replay has made room", SOON, taken).await;
+
+    // The last byte is gone while rows are delivered: they cannot be deleted yet, and are not sent again.
+    let file = disk.fill(0);
+    stage.kafka.restart().await;
+    let alive = async || (post_unnumbered(&gate, &token).await == 200).then_some(());
+    eventually("the broker takes events again", SOON, alive).await;
+    std::fs::remove_file(&file).expect("a file of ours");
+    replayed(&gate).await;
+    assert!(!latched(&gate).await, "no room is no fault of the disk");
+    let verdict = stage.verdict_of("alpha").await;
+    eprintln!("disk full: {rows} rows of it, {verdict}");
+    verdict.assert_clean();
+}

@@ -1,0 +1,278 @@
+//! Senders: many connections with mixed batches, each attempt in the ledger before it is sent and each answer after it
+//! was read.
+//!
+//! What always holds: a sender waits for each answer, numbers the events of its own key, and stops at the first
+//! transport error, after which nothing is known of what it had sent; what it sends follows from the seed alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::client::{Answer, Client};
+use crate::support::gate::Gate;
+
+use super::ledger::{Attempt, Ledger, Name, Outcome};
+use super::{DENIED_TOPIC, TOPICS};
+
+/// Numbers that follow from a seed (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice that always fall in the same way for the same seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+/// A seed for this run, or the one of an earlier run: `SLUICEGATE_SEED`.
+pub fn seed(test: &str) -> u64 {
+    let given = std::env::var("SLUICEGATE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        now.as_secs() ^ u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32)
+    });
+    eprintln!("{test}: SLUICEGATE_SEED={seed}");
+    seed
+}
+
+/// One that sends over a connection of its own, and keeps its numbers when the gate is another one.
+#[derive(Debug)]
+struct Sender {
+    number: usize,
+    dice: Dice,
+    sent: u64,
+}
+
+/// All senders of a test.
+pub struct Load {
+    ledger: Arc<Ledger>,
+    token: String,
+    senders: Vec<Sender>,
+    budget: Arc<AtomicU64>,
+    /// Events a second over all senders; 0: as fast as they are answered.
+    rate: u64,
+    largest: u64,
+}
+
+/// What one run of the senders came to.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Requests that were answered.
+    pub answered: usize,
+    /// The longest time that an answer took, by our own clock.
+    pub slowest: Duration,
+    /// Statuses other than 200, 202 and 207, with the answer.
+    pub refused: Vec<String>,
+    /// Requests without an answer.
+    pub errors: Vec<String>,
+}
+
+/// Senders at work.
+pub struct Running {
+    tasks: JoinSet<(Sender, Tally)>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    /// So many senders with batches of 1 to `largest` events, all in one ledger.
+    pub fn new(ledger: &Arc<Ledger>, token: &str, senders: usize, largest: u64, seed: u64) -> Self {
+        let sender = |number: usize| Sender { number, dice: Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number as u64)), sent: 0 };
+        Self {
+            ledger: Arc::clone(ledger),
+            token: token.to_owned(),
+            senders: (0..senders).map(sender).collect(),
+            budget: Arc::new(AtomicU64::new(u64::MAX)),
+            rate: 0,
+            largest,
+        }
+    }
+
+    /// At about this many events a second.
+    pub fn rate(mut self, events_per_second: u64) -> Self {
+        self.rate = events_per_second;
+        self
+    }
+
+    /// Until so many events were sent, or until it is stopped.
+    pub fn start(&mut self, gate: &Gate, events: Option<u64>) -> Running {
+        self.budget.store(events.unwrap_or(u64::MAX), Ordering::SeqCst);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        let count = self.senders.len() as u64;
+        for sender in self.senders.drain(..) {
+            let line = Line {
+                client: Client::trusting(gate.ca().as_deref()),
+                url: gate.url("/v1/events"),
+                token: format!("Bearer {}", self.token),
+                ledger: Arc::clone(&self.ledger),
+                budget: Arc::clone(&self.budget),
+                stop: Arc::clone(&stop),
+                rest_per_event: (self.rate > 0).then(|| Duration::from_secs(count).div_f64(self.rate as f64)),
+                largest: self.largest,
+            };
+            tasks.spawn(line.run(sender));
+        }
+        Running { tasks, stop }
+    }
+
+    /// Takes the senders back when they have ended.
+    pub async fn end(&mut self, mut running: Running) -> Tally {
+        running.stop.store(true, Ordering::SeqCst);
+        self.join(&mut running).await
+    }
+
+    /// Waits until the senders have ended by themselves.
+    pub async fn join(&mut self, running: &mut Running) -> Tally {
+        let mut all = Tally::default();
+        while let Some(ended) = running.tasks.join_next().await {
+            let (sender, tally) = ended.expect("a sender does not panic");
+            self.senders.push(sender);
+            all.answered += tally.answered;
+            all.slowest = all.slowest.max(tally.slowest);
+            all.refused.extend(tally.refused);
+            all.errors.extend(tally.errors);
+        }
+        self.senders.sort_by_key(|sender| sender.number);
+        all
+    }
+}
+
+/// One sender's way to the gate.
+struct Line {
+    client: Client,
+    url: String,
+    token: String,
+    ledger: Arc<Ledger>,
+    budget: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    rest_per_event: Option<Duration>,
+    largest: u64,
+}
+
+impl Line {
+    async fn run(self, mut sender: Sender) -> (Sender, Tally) {
+        let mut tally = Tally::default();
+        while !self.stop.load(Ordering::SeqCst) {
+            let size = sender.batch_size(self.largest);
+            let Ok(left) =
+                self.budget.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| (left > 0).then(|| left.saturating_sub(size)))
+            else {
+                break;
+            };
+            let size = size.min(left);
+            let (names, body) = self.batch(&mut sender, size);
+            let started = Instant::now();
+            let headers = [("authorization", self.token.as_str()), ("content-type", "application/json")];
+            match self.client.send(Method::POST, &self.url, &headers, body).await {
+                Ok(answer) => {
+                    tally.answered += 1;
+                    tally.slowest = tally.slowest.max(started.elapsed());
+                    note(&self.ledger, &names, &answer, &mut tally);
+                    if answer.header("connection") == Some("close") {
+                        break; // The gate asks its client to go elsewhere.
+                    }
+                }
+                Err(error) => {
+                    tally.errors.push(format!("after {:?}: {error}", started.elapsed()));
+                    break;
+                }
+            }
+            if let Some(rest) = self.rest_per_event {
+                tokio::time::sleep(rest * u32::try_from(size).expect("a batch is small")).await;
+            }
+        }
+        (sender, tally)
+    }
+
+    fn batch(&self, sender: &mut Sender, size: u64) -> (Vec<Name>, String) {
+        let (names, events): (Vec<Name>, Vec<String>) = (0..size).map(|_| sender.event(&self.ledger)).unzip();
+        (names, format!("[{}]", events.join(",")))
+    }
+}
+
+impl Sender {
+    /// Many small ones, some large ones.
+    fn batch_size(&mut self, largest: u64) -> u64 {
+        let bound = match self.dice.below(4) {
+            0 => 1,
+            1 => largest.min(10),
+            _ => largest,
+        };
+        1 + self.dice.below(bound)
+    }
+
+    /// Makes one event, writes it down, and gives its JSON.
+    fn event(&mut self, ledger: &Ledger) -> (Name, String) {
+        let number = self.sent;
+        self.sent += 1;
+        let pad = "x".repeat(usize::try_from(self.dice.below(600)).expect("small"));
+        let value = format!(r#"{{"sender":{},"number":{number},"pad":"{pad}","odd":1.50}}"#, self.number);
+        let topic = TOPICS[usize::try_from(self.dice.below(TOPICS.len() as u64)).expect("small")];
+        let (key, seq) = match self.dice.below(4) {
+            0 => (None, None),
+            1 => (Some(format!("shared-{}", self.dice.below(20))), None),
+            _ => (Some(format!("sender-{}", self.number)), Some(number)),
+        };
+        let client_id = (self.dice.below(3) == 0).then(|| format!("mine-{}-{number}", self.number));
+        // Some that must never be found: a topic that the token does not name, a header that is the gate's own.
+        let (topic, headers) = match self.dice.below(100) {
+            0 => (DENIED_TOPIC, json!({})),
+            1 => (topic, json!({"x-deml-event-id": "forged"})),
+            _ => (topic, json!({"mine": "yes"})),
+        };
+        let attempt = Attempt { topic: topic.to_owned(), key: key.clone(), client_id: client_id.clone(), seq };
+        let name = ledger.attempt(value.as_bytes(), attempt);
+        let mut event = json!({"topic": topic, "headers": headers});
+        if let Some(key) = key {
+            event["key"] = key.into();
+        }
+        if let Some(id) = client_id {
+            event["id"] = id.into();
+        }
+        let event = event.to_string();
+        (name, format!("{},\"data\":{value}}}", &event[..event.len() - 1]))
+    }
+}
+
+/// Writes down what an answer says of each event.
+fn note(ledger: &Ledger, names: &[Name], answer: &Answer, tally: &mut Tally) {
+    let body = answer.json();
+    if !matches!(answer.status, 200 | 202 | 207) && !all_meant_to_fail(&body) {
+        tally.refused.push(format!("{} {}", answer.status, answer.text().chars().take(300).collect::<String>()));
+    }
+    let results = body["results"].as_array();
+    for (place, name) in names.iter().enumerate() {
+        let result = results.map_or(&body, |results| &results[place]);
+        ledger.outcome(*name, outcome(result));
+    }
+}
+
+/// A batch of which every event was one that must be refused has its refusal's own status.
+fn all_meant_to_fail(body: &Value) -> bool {
+    matches!(body["code"].as_str(), Some("denied" | "invalid"))
+}
+
+/// What one event's part of an answer says of it.
+pub fn outcome(result: &Value) -> Outcome {
+    if result["status"] == "accepted" {
+        let id = result["id"].as_str().expect("an accepted event has an id").to_owned();
+        return Outcome::Ack { id, inbox: result["tier"] == "inbox" };
+    }
+    let code = result["code"].as_str().unwrap_or("none").to_owned();
+    let retryable = !matches!(code.as_str(), "denied" | "invalid" | "malformed" | "too_large" | "unauthenticated");
+    Outcome::Reject { code, retryable }
+}

@@ -1,0 +1,157 @@
+//! Faults of the gate's own process: killed at any moment, asked to stop under load, started twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::support::gate::Gate;
+use crate::support::wire::Wire;
+use crate::support::{eventually, full};
+
+use super::ledger::{Attempt, Ledger, Name};
+use super::load::{Dice, Load, Tally, outcome, seed};
+use super::{Stage, replayed, token};
+
+/// What a stop may take.
+const STOP: Duration = Duration::from_secs(8);
+
+/// Scenario: the gate is killed at random moments under load: with a healthy broker, with a frozen one (rows in the
+/// inbox that the producer still holds), and while it replays; each time it starts again on the same folder.
+/// Guarantees: every event that was accepted before is found afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_killed_at_any_moment_has_lost_nothing_that_it_accepted() {
+    let stage = Stage::new().await;
+    let seed = seed("gate killed");
+    let mut dice = Dice::new(seed);
+    let mut gate = stage.setup.start().await;
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 64, 40, seed);
+    for round in 0..if full() { 30 } else { 6 } {
+        // Healthy; frozen; replaying what the frozen round has left in the inbox.
+        let frozen = round % 3 == 1;
+        if frozen {
+            stage.kafka.stop();
+        }
+        let running = load.start(&gate, None);
+        let more = usize::try_from(1 + dice.below(2_000)).expect("small");
+        stage.acked(stage.ledger.acked() + more).await;
+        gate.kill_9();
+        let tally = load.end(running).await;
+        assert_eq!(tally.refused.len(), 0, "{tally:?}");
+        if frozen {
+            stage.kafka.cont();
+        }
+        let started = Instant::now();
+        gate = stage.setup.start().await;
+        eprintln!(
+            "gate killed, round {round}: {} {more} more events, {} requests cut off, ready again after {:?}",
+            if frozen { "broker frozen," } else { "broker healthy," },
+            tally.errors.len(),
+            started.elapsed()
+        );
+    }
+    replayed(&gate).await;
+    let verdict = stage.verdict().await;
+    eprintln!("gate killed: {verdict}");
+    verdict.assert_clean();
+}
+
+/// Scenario: SIGTERM under load, with requests in flight and others whose body is still on its way; once with a healthy
+/// broker, once with a frozen one.
+/// Guarantees: every request whose head was sent is answered, the gate ends with 0 within 8 s, nothing accepted is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_is_asked_to_stop_answers_every_request_that_it_has() {
+    let stage = Stage::new().await;
+    let mut sender = None;
+    for (round, frozen) in [false, true].into_iter().enumerate() {
+        let mut gate = stage.setup.start().await;
+        let token = token(&gate).await;
+        let load = sender.get_or_insert_with(|| Load::new(&stage.ledger, &token, 32, 20, seed("gate stopped")));
+        let mut running = load.start(&gate, None);
+        stage.acked(stage.ledger.acked() + 500).await;
+        if frozen {
+            stage.kafka.stop();
+        }
+        let mut slow = Vec::new();
+        for n in 0..8 {
+            slow.push(SlowRequest::begin(&gate, &token, &stage.ledger, &format!("slow-{round}-{n}")).await);
+        }
+        gate.sigterm();
+        let asked = Instant::now();
+        eventually("the gate no longer accepts connections", STOP, async || said(&gate, "Leaving").then_some(())).await;
+        for request in slow {
+            request.finish(&stage.ledger).await;
+        }
+        let tally: Tally = load.join(&mut running).await;
+        let status = gate.wait(STOP.saturating_sub(asked.elapsed())).await;
+        eprintln!(
+            "gate stopped, frozen broker {frozen}: {status} after {:?}; {} requests, slowest {:?}",
+            asked.elapsed(),
+            tally.answered,
+            tally.slowest
+        );
+        assert_eq!(status.code(), Some(0));
+        assert_eq!((tally.errors.len(), tally.refused.len()), (0, 0), "{tally:?}");
+        if frozen {
+            stage.kafka.cont();
+        }
+    }
+    let gate = stage.setup.start().await;
+    replayed(&gate).await;
+    let verdict = stage.verdict().await;
+    eprintln!("gate stopped: {verdict}");
+    verdict.assert_clean();
+    assert_eq!(verdict.unknown, 0, "every request is answered");
+}
+
+/// Whether the gate has logged the end of a phase of its drain.
+fn said(gate: &Gate, phase: &str) -> bool {
+    gate.lines().iter().any(|line| line.contains("a phase of the drain is over") && line.contains(phase))
+}
+
+/// A request whose head is sent, and whose body is not.
+struct SlowRequest {
+    wire: Wire,
+    rest: String,
+    name: Name,
+}
+
+impl SlowRequest {
+    async fn begin(gate: &Gate, token: &str, ledger: &Arc<Ledger>, value: &str) -> Self {
+        let value = format!("\"{value}\"");
+        let attempt = Attempt { topic: "alpha".to_owned(), key: None, client_id: None, seq: None };
+        let name = ledger.attempt(value.as_bytes(), attempt);
+        let body = format!(r#"{{"data":{value}}}"#);
+        let (now, later) = body.split_at(5);
+        let mut wire = Wire::connect(gate, "http/1.1").await;
+        let head = format!(
+            "POST /v1/events/alpha HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{now}",
+            body.len()
+        );
+        wire.send(head).await;
+        Self { wire, rest: later.to_owned(), name }
+    }
+
+    async fn finish(mut self, ledger: &Ledger) {
+        self.wire.send(&self.rest).await;
+        let answer = String::from_utf8_lossy(&self.wire.read_to_close().await).into_owned();
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(matches!(status, "200" | "202"), "a request whose head was sent is answered: {answer:?}");
+        assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+        let body = answer.split_once("\r\n\r\n").expect("a whole head").1;
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        ledger.outcome(self.name, outcome(&body["results"][0]));
+    }
+}
+
+/// Scenario: a second gate is started on the folder of one that runs.
+/// Guarantees: it ends with 2 and says so; the first one goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_gate_on_the_same_folder_ends_with_2() {
+    let setup = crate::support::gate::Setup::new();
+    let gate = setup.start().await;
+    let mut second = setup.spawn(&[]);
+    let status = second.wait(Duration::from_secs(20)).await;
+    assert_eq!(status.code(), Some(2), "{:?}", second.lines());
+    assert!(second.lines().iter().any(|line| line.contains("another gate uses the inbox")), "{:?}", second.lines());
+    let token = gate.token(&["--sub", "sender"]).await;
+    assert_eq!(gate.post("/v1/events/events", &token, r#"{"data":1}"#).await.status, 202);
+}
