@@ -13,9 +13,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -37,8 +37,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn serve(socket: TcpStream, tls: TlsAcceptor) {
     let Ok(()) = socket.set_nodelay(true) else { return };
     let Ok(stream) = tls.accept(socket).await else { return };
-    // The client ends its connections in the middle of a request when its time is over.
-    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service_fn(echo)).await;
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let io = TokioIo::new(stream);
+    // The client ends its connections in the middle of a request when its time is over: that is no fault.
+    let _ = match is_h2 {
+        true => http2::Builder::new(TokioExecutor::new()).serve_connection(io, service_fn(echo)).await,
+        false => http1::Builder::new().serve_connection(io, service_fn(echo)).await,
+    };
 }
 
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
