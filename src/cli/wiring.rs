@@ -119,7 +119,9 @@ pub fn token(loaded: &Loaded, issuer: Option<&str>, sub: &str, topics: &[Grant],
         }
     };
     let every: Grant = "*".parse()?;
-    let topics = if topics.is_empty() { std::slice::from_ref(&every) } else { topics };
+    // An issuer whose tokens name no topics grants its own.
+    let all = topics.is_empty() && issuer.topics_claim.is_some();
+    let topics = if all { std::slice::from_ref(&every) } else { topics };
     mint(issuer, sub, topics, ttl).map_err(|error| error.to_string())
 }
 

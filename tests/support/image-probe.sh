@@ -19,7 +19,7 @@ for _ in $(seq 200); do
   sleep 0.1
 done
 
-token=$("${settings[@]}" "${in_image[@]}" /usr/bin/sluicegate token --sub probe --topics '*' | tail -n 1)
+token=$("${settings[@]}" "${in_image[@]}" /usr/bin/sluicegate token --sub probe | tail -n 1)
 answer=$(curl -s -w '\n%{http_code}' http://127.0.0.1:8080/v1/events/events -H "Authorization: Bearer $token" \
   -H 'Content-Type: application/json' -d '{"data":{"n":1}}')
 echo "$answer"
