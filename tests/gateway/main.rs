@@ -4,10 +4,10 @@
 //! nothing waits for a time, everything for a condition with a deadline.
 #![allow(clippy::print_stderr)] // A failed test shows the logs of what it started.
 
+mod faults;
 mod http2_frames;
 mod http_drain;
 mod http_framing;
-mod faults;
 mod parts;
 mod path;
 mod support;
