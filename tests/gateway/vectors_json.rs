@@ -38,7 +38,7 @@ fn bodies() -> Option<Vec<(String, Bytes)>> {
 #[test]
 fn every_vector_of_the_json_test_suite_is_judged_by_the_decoder_as_the_suite_says() {
     let config = Config::default();
-    let given = Given { path: Some("orders"), query: None, id: None, config: &config };
+    let given = Given { path: Some("events"), query: None, id: None, config: &config };
     for (name, body) in bodies().unwrap_or_default() {
         match events::decode(&body, Form::Json, &given) {
             Ok(decoded) => {
@@ -58,7 +58,7 @@ async fn every_vector_of_the_json_test_suite_is_judged_by_the_gate_as_the_suite_
     let gate = Setup::new().start().await;
     let token = gate.token(&["--sub", "vectors"]).await;
     for (name, body) in bodies {
-        let answer = gate.post("/v1/events/orders", &token, body).await;
+        let answer = gate.post("/v1/events/events", &token, body).await;
         let refused = answer.status == 400 && answer.json()["code"] == "malformed" && answer.json()["position"]["offset"].is_u64();
         let accepted = answer.status == 202 && answer.json()["accepted"] == 1;
         match name.get(..2) {
