@@ -224,7 +224,7 @@ impl Cli {
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve(load(file)?),
             Command::Check { print_sample: true } => say(Config::sample().trim_end()),
-            Command::Check { print_sample: false } => say(load(file)?.effective().trim_end()),
+            Command::Check { print_sample: false } => check(&load(file)?),
             Command::Token(args) => token(&load(file)?, &args),
             Command::Topics { create, json } => topics(&load(file)?, create, json),
             Command::Inbox(Inbox::List(args)) => list(&load(file)?, &args),
@@ -255,6 +255,11 @@ fn serve(loaded: Loaded) -> Result<(), Failure> {
         StartError::Configuration(text) | StartError::InUse(text) => Failure::Refused(text),
         StartError::Failed(text) => Failure::Failed(text),
     })
+}
+
+fn check(loaded: &Loaded) -> Result<(), Failure> {
+    wiring::check(loaded).map_err(Failure::Refused)?;
+    say(loaded.effective().trim_end())
 }
 
 fn token(loaded: &Loaded, args: &TokenArgs) -> Result<(), Failure> {

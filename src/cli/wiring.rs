@@ -19,6 +19,7 @@ use crate::auth::mint::mint;
 use crate::config::{Config, Loaded};
 use crate::drain::{Drain, Phase};
 use crate::inbox::offline::{self, Filter};
+use crate::inbox::{Folder, Kind};
 use crate::sink::topics;
 use crate::telemetry;
 
@@ -97,6 +98,17 @@ impl Stop {
     }
 }
 
+/// What would keep the gate from starting although its configuration is well formed, as far as it can be told without
+/// taking anything that a gate beside may have: ports and the inbox.
+pub fn check(loaded: &Loaded) -> Result<(), String> {
+    let config = &loaded.config;
+    crate::auth::Authenticator::new(&config.auth).map_err(|error| error.to_string())?;
+    if config.inbox.kind == Kind::Disk {
+        Folder::vet(&config.inbox.dir, config.inbox.allow_volatile).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
 /// A token, signed by the key of the named issuer, or of the only one that has one; on a developer's gate by the development key.
 pub fn token(loaded: &Loaded, issuer: Option<&str>, sub: &str, topics: &[Grant], ttl: Duration) -> Result<String, String> {
     let config = &loaded.config;
@@ -114,7 +126,8 @@ pub fn token(loaded: &Loaded, issuer: Option<&str>, sub: &str, topics: &[Grant],
         }
     };
     let every: Grant = "*".parse()?;
-    let topics = if topics.is_empty() { std::slice::from_ref(&every) } else { topics };
+    // An issuer whose tokens cannot name topics grants them by its configuration.
+    let topics = if topics.is_empty() && issuer.topics_claim.is_some() { std::slice::from_ref(&every) } else { topics };
     mint(issuer, sub, topics, ttl).map_err(|error| error.to_string())
 }
 

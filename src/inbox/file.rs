@@ -103,6 +103,15 @@ impl Folder {
         }
     }
 
+    /// Whether a folder would be durable; neither makes nor takes it. One that is not there yet is judged by where it would be.
+    pub fn vet(dir: &Path, allow_volatile: bool) -> Result<(), OpenError> {
+        let place = dir.ancestors().find(|place| place.exists()).unwrap_or(Path::new("."));
+        match volatile(place) {
+            Some(why) if !allow_volatile => Err(OpenError::Volatile { dir: dir.to_owned(), why }),
+            _ => Ok(()),
+        }
+    }
+
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -4,8 +4,10 @@
 //! nothing waits for a time, everything for a condition with a deadline.
 #![allow(clippy::print_stderr)] // A failed test shows the logs of what it started.
 
+mod commands;
 mod parts;
 mod path;
 mod support;
+mod surface;
 mod vectors_jose;
 mod vectors_json;
