@@ -4,10 +4,12 @@
 //! nothing waits for a time, everything for a condition with a deadline.
 #![allow(clippy::print_stderr)] // A failed test shows the logs of what it started.
 
+mod callable;
 mod commands;
 mod parts;
 mod path;
 mod support;
 mod surface;
+mod topics;
 mod vectors_jose;
 mod vectors_json;
