@@ -35,6 +35,9 @@ pub use config::{Compression, Config, Mechanism, SecurityProtocol};
 /// How often a waiting send looks whether its topic is gone.
 const GONE_CHECK: Duration = Duration::from_millis(100);
 
+/// How long a refusal for size waits for the catalog, twice.
+const LEARN: Duration = Duration::from_millis(500);
+
 /// Keyless records stay on a partition for so many, so that they travel together.
 const STICKY: u32 = 64;
 
@@ -185,6 +188,9 @@ impl Sink {
         }
         self.wait(&flight, &placed, started).await;
         drop(waiting);
+        let sent = placed.iter().zip(&live).filter(|(_, live)| **live).map(|(part, _)| part);
+        let too_large = |slot| matches!(flight.reported(slot), Some(Report::Permanent(Never::TooLarge)));
+        self.learn_bounds(&sent.enumerate().filter(|(slot, _)| too_large(*slot)).map(|(_, part)| part).collect::<Vec<_>>()).await;
         self.fates(placed, &live, &flight)
     }
 
@@ -265,6 +271,24 @@ impl Sink {
         }
     }
 
+    /// The broker has refused these for their size. Whether each is too large by itself, or was only in large company, the
+    /// catalog knows when it is fetched anew: twice, as a fetch that was under way may have looked too early.
+    async fn learn_bounds(&self, refused: &[&Placed]) {
+        for _ in 0..2 {
+            if refused.iter().all(|part| self.oversize(&part.routed).is_some()) {
+                return;
+            }
+            self.catalog.refreshed(LEARN).await;
+        }
+    }
+
+    /// The refusal of a record that its topic, as it is known now, does not take.
+    fn oversize(&self, routed: &Routed) -> Option<Refusal> {
+        let Lookup::Known(facts) = self.catalog.peek(routed.topic()) else { return None };
+        let (actual, limit) = (routed.size(), facts.bounds.max_message_bytes);
+        (actual > limit).then_some(Refusal::TooLarge { what: "the size of the event as a record in bytes", actual, limit })
+    }
+
     /// A producer that has not proven itself needs more time, but the answer has a deadline too.
     fn first_deadline(&self) -> Duration {
         self.config.answer_deadline.get().saturating_sub(Duration::from_millis(400)).max(self.config.send_deadline.get())
@@ -305,11 +329,11 @@ impl Sink {
                 self.catalog.want();
                 Fate::Refused(Refusal::Denied { topic: part.routed.topic().to_string() })
             }
-            // The record alone fits, or the route had refused it: the batch it travelled in did not. It will fit alone.
-            Report::Permanent(Never::TooLarge) => {
-                self.catalog.want();
-                self.unsent(part, Doubt::NotStored, None)
-            }
+            // What fits by itself was in too large company; it will fit alone.
+            Report::Permanent(Never::TooLarge) => match self.oversize(&part.routed) {
+                Some(refusal) => Fate::Refused(refusal),
+                None => self.unsent(part, Doubt::NotStored, None),
+            },
             Report::Permanent(Never::Invalid(reason)) => {
                 Fate::Refused(Refusal::Invalid { message: format!("the topic refuses the record: {reason}"), field: None })
             }

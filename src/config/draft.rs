@@ -317,8 +317,16 @@ fn typed<T: DeserializeOwned>(values: &Value) -> Result<T, (Path, String)> {
         // The library names the keys in its text only: `…\nin `a.b``.
         let text = error.to_string();
         let keys = text.lines().filter_map(|line| line.strip_prefix("in `")?.strip_suffix('`')).next_back().unwrap_or_default();
-        (keys.split('.').filter(|key| !key.is_empty()).map(str::to_owned).collect(), error.message().to_owned())
+        (keys.split('.').filter(|key| !key.is_empty()).map(str::to_owned).collect(), said(error.message()))
     })
+}
+
+/// What a library says of a text that it refuses, with what is expected where it leaves that out.
+fn said(message: &str) -> String {
+    match message {
+        "invalid socket address syntax" => "not an address: expected `address:port`, as in `127.0.0.1:8443`".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 /// The library does not say which entry of a list it refused: each is tried alone.

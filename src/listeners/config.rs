@@ -132,8 +132,12 @@ impl Config {
         let mut say = |key: &str, what: &str| mistakes.push((key.to_owned(), what.to_owned()));
         if self.tls == TlsMode::Files {
             for (key, file) in [("cert_file", &self.cert_file), ("key_file", &self.key_file)] {
-                if file.is_none() {
+                let Some(file) = file else {
                     say(key, "is missing: `tls = \"files\"` needs a PEM file here");
+                    continue;
+                };
+                if let Err(error) = std::fs::File::open(file) {
+                    say(key, &format!("`{}` cannot be read ({error}): expected a PEM file", file.display()));
                 }
             }
         }

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -207,6 +208,9 @@ impl Config {
                 "this property carries the gate's promise and cannot be set; use the options of [sink]".into(),
             );
         }
+        if let Some((name, what)) = self.property_at_fault() {
+            say(&format!("properties.{name}"), what);
+        }
         if self.security_protocol.has_sasl() && (self.sasl_username.is_empty() || self.sasl_password.is_empty()) {
             say("sasl_username", "SASL needs REDPANDA_SASL_USERNAME and REDPANDA_SASL_PASSWORD (or REDPANDA_SASL_PASSWORD_FILE)".into());
         }
@@ -246,6 +250,20 @@ impl Config {
         }
         self.set_promise(&mut client);
         Ok(client)
+    }
+
+    /// The first property that librdkafka does not know, or whose value it does not take.
+    fn property_at_fault(&self) -> Option<(String, String)> {
+        let mut client = ClientConfig::new();
+        for (name, value) in self.properties.iter().filter(|(name, _)| !is_reserved(name)) {
+            client.set(name, value);
+        }
+        match client.create_native_config() {
+            Err(KafkaError::ClientConfig(_, what, name, _)) => {
+                Some((name, format!("{}; expected a property of librdkafka and a value that it takes", what.trim_end_matches('.'))))
+            }
+            _ => None,
+        }
     }
 
     /// Sensible settings that an operator may overrule by `properties`.

@@ -4,6 +4,8 @@
 //! nothing waits for a time, everything for a condition with a deadline.
 #![allow(clippy::print_stderr)] // A failed test shows the logs of what it started.
 
+mod callable;
+mod commands;
 mod faults;
 mod http2_frames;
 mod http_drain;
@@ -11,5 +13,7 @@ mod http_framing;
 mod parts;
 mod path;
 mod support;
+mod surface;
+mod topics;
 mod vectors_jose;
 mod vectors_json;

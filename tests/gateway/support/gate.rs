@@ -58,6 +58,12 @@ impl Setup {
         self
     }
 
+    /// Without a variable that it would have.
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.env.remove(name);
+        self
+    }
+
     /// With a configuration file of this text.
     pub fn config(self, text: &str) -> Self {
         let file = self.path("gate.toml");

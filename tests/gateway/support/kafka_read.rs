@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -75,6 +75,16 @@ impl Kafka {
         assert!(made.iter().all(Result::is_ok), "the broker made no topic {name}: {made:?}");
         let count = usize::try_from(partitions).expect("a count");
         eventually("a new topic has leaders", START_DEADLINE, async || (self.leaders(name).await? == count).then_some(())).await;
+    }
+
+    /// Sets configuration of a topic; what is not named goes back to its default.
+    pub async fn alter_topic(&self, name: &str, configs: &[(&str, &str)]) {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (key, value) in configs {
+            change = change.set(key, value);
+        }
+        let made = self.admin().alter_configs([&change], &AdminOptions::new()).await.expect("the broker answers");
+        assert!(made.iter().all(Result::is_ok), "the broker did not change the topic {name}: {made:?}");
     }
 
     /// Deletes a topic and waits until it is gone.
