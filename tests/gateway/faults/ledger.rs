@@ -4,6 +4,7 @@
 //! names the attempt; a record that no attempt explains is as bad as a lost one. The checks are themselves checked with
 //! planted bugs.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -55,7 +56,7 @@ pub enum Outcome {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Line {
     attempt: Attempt,
     outcome: Outcome,
     /// When the answer was read.
@@ -147,14 +148,14 @@ impl std::fmt::Display for Verdict {
 /// The log of all attempts.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    entries: Mutex<HashMap<Name, Entry>>,
+    entries: Mutex<HashMap<Name, Line>>,
 }
 
 impl Ledger {
     /// Writes an attempt down. Comes before the send.
     pub fn attempt(&self, value: &[u8], attempt: Attempt) -> Name {
         let name = name_of(value);
-        let entry = Entry { attempt, outcome: Outcome::Unknown, at: None };
+        let entry = Line { attempt, outcome: Outcome::Unknown, at: None };
         assert!(self.lock().insert(name, entry).is_none(), "every value is unlike every other");
         name
     }
@@ -195,10 +196,9 @@ impl Ledger {
                 verdict.strangers.push(format!("{found:?}"));
                 continue;
             };
-            if firsts.contains_key(&found.name) {
-                verdict.duplicates += 1;
-            } else {
-                firsts.insert(found.name, found);
+            match firsts.entry(found.name) {
+                Entry::Occupied(_) => verdict.duplicates += 1,
+                Entry::Vacant(first) => drop(first.insert(found)),
             }
             compare(found, entry, &mut verdict);
         }
@@ -224,13 +224,13 @@ impl Ledger {
         verdict
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Line>> {
         self.entries.lock().expect("nothing panics under this lock but a failing test")
     }
 }
 
 /// Whether a record is what its attempt said, and may be there.
-fn compare(found: &Found, Entry { attempt, outcome, .. }: &Entry, verdict: &mut Verdict) {
+fn compare(found: &Found, Line { attempt, outcome, .. }: &Line, verdict: &mut Verdict) {
     if (&found.topic, &found.key) != (&attempt.topic, &attempt.key) {
         verdict.mismatched.push(format!("{found:?} is not {attempt:?}"));
     }
@@ -247,9 +247,9 @@ fn compare(found: &Found, Entry { attempt, outcome, .. }: &Entry, verdict: &mut 
 }
 
 /// The first copies of what one sender had acknowledged lie in one partition, in the order of its numbers.
-fn check_order(entries: &HashMap<Name, Entry>, firsts: &HashMap<Name, &Found>, verdict: &mut Verdict) {
+fn check_order(entries: &HashMap<Name, Line>, firsts: &HashMap<Name, &Found>, verdict: &mut Verdict) {
     let mut lanes: BTreeMap<(&str, &str), Vec<(u64, &Found)>> = BTreeMap::new();
-    for (name, Entry { attempt, outcome, .. }) in entries {
+    for (name, Line { attempt, outcome, .. }) in entries {
         if let (Some(seq), Some(key), Outcome::Ack { .. }, Some(found)) = (attempt.seq, &attempt.key, outcome, firsts.get(name)) {
             lanes.entry((&attempt.topic, key)).or_default().push((seq, found));
         }
