@@ -5,7 +5,7 @@
 # them; a server's CPU is that of its whole process, from /proc, divided by the requests that were answered as expected.
 
 TICKS=$(getconf CLK_TCK)
-IN_FLIGHT=64
+IN_FLIGHT=${IN_FLIGHT:-64} # a multiple of 8: h2 has 8 connections
 
 cpu_us() { awk -v hz="$TICKS" '{ sub(/^.*\) /, ""); printf "%d", ($12 + $13) * 1000000 / hz }' "/proc/$1/stat"; } # PID: user + system
 
