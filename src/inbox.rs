@@ -79,6 +79,9 @@ impl Config {
         if self.max_attempts == 0 {
             found.push(("max_attempts".to_owned(), "must be at least 1".to_owned()));
         }
+        if self.min_free < ByteSize::mib(8) {
+            found.push(("min_free".to_owned(), "must be at least 8 MiB: what was delivered must be deletable on a full disk".to_owned()));
+        }
         if self.max_bytes < ByteSize::mib(1) {
             found.push(("max_bytes".to_owned(), "must be at least 1 MiB".to_owned()));
         }

@@ -97,12 +97,12 @@ impl Ingest {
     async fn decide(&self, principal: &Principal, origin: &Origin, events: Vec<Event>) -> Vec<Answer> {
         let started = Instant::now();
         let mut answers: Vec<Option<Answer>> = events.iter().map(|_| None).collect();
-        let shares = self.authorize(principal, events, &mut answers).await;
+        let shares = self.authorize(principal, events, &mut answers, started).await;
         if let Some(refusal) = self.charge(principal, &shares) {
             return filled(answers, &refusal);
         }
         let (places, routed) = self.route(shares, origin, &mut answers);
-        let fates = self.sink.send(routed).await;
+        let fates = self.sink.send(routed, started).await;
         let (stored_places, unsent) = keep(places, fates, &mut answers);
         let stored = self.store(unsent, started).await;
         for (place, answer) in stored_places.into_iter().zip(stored) {
@@ -112,7 +112,7 @@ impl Ingest {
     }
 
     /// One permit for each distinct topic; events of the others are refused in their places.
-    async fn authorize(&self, principal: &Principal, events: Vec<Event>, answers: &mut [Option<Answer>]) -> Vec<Share> {
+    async fn authorize(&self, principal: &Principal, events: Vec<Event>, answers: &mut [Option<Answer>], started: Instant) -> Vec<Share> {
         let mut of_topic: HashMap<Topic, usize> = HashMap::new();
         let mut shares: Vec<Result<Share, Refusal>> = Vec::new();
         for (place, event) in events.into_iter().enumerate() {
@@ -120,7 +120,7 @@ impl Ingest {
                 Some(index) => *index,
                 None => {
                     of_topic.insert(event.topic.clone(), shares.len());
-                    shares.push(self.permit(principal, &event.topic).await);
+                    shares.push(self.permit(principal, &event.topic, started).await);
                     shares.len() - 1
                 }
             };
@@ -136,13 +136,13 @@ impl Ingest {
     }
 
     /// May they, and is there such a topic? The answer to both is the same.
-    async fn permit(&self, principal: &Principal, topic: &Topic) -> Result<Share, Refusal> {
+    async fn permit(&self, principal: &Principal, topic: &Topic, started: Instant) -> Result<Share, Refusal> {
         let denied = || Refusal::Denied { topic: topic.to_string() };
         let permit = authorize(principal, topic)?;
         if !self.table.knows(topic) {
             return Err(denied());
         }
-        let facts = match self.sink.catalog().look(topic).await {
+        let facts = match self.sink.catalog().look(topic, started).await {
             Lookup::Known(facts) => Some(facts),
             Lookup::NeverSeen if self.table.names(topic) => None,
             Lookup::NeverSeen | Lookup::Absent => return Err(denied()),

@@ -170,9 +170,8 @@ impl Sink {
     }
 
     /// Sends parts, each with its topic's number of partitions (none: no catalog was ever seen), and waits for each
-    /// one's fate until the deadline.
-    pub async fn send(&self, parts: Vec<(Routed, Option<i32>)>) -> Vec<Fate> {
-        let started = Instant::now();
+    /// one's fate until the deadline, which counts from `started`.
+    pub async fn send(&self, parts: Vec<(Routed, Option<i32>)>, started: Instant) -> Vec<Fate> {
         let placed = self.place(parts);
         self.wait_for_gates(&placed).await;
         let admitted = self.producer.as_ref().filter(|_| self.breaker.admits(Instant::now()));
@@ -183,9 +182,11 @@ impl Sink {
         let live: Vec<bool> = placed.iter().map(is_live).collect();
         let flight = Flight::new(live.iter().filter(|live| **live).count());
         let waiting = Waiting::new(&self.breaker, flight.waiting() as u64);
-        for (slot, part) in placed.iter().zip(&live).filter(|(_, live)| **live).map(|(part, _)| part).enumerate() {
-            producer.send(&flight, slot, &part.routed, part.partition);
-        }
+        feed(
+            producer,
+            &flight,
+            placed.iter().zip(&live).filter(|(_, live)| **live).map(|(part, _)| (part.routed.as_ref(), part.partition)),
+        );
         self.wait(&flight, &placed, started).await;
         drop(waiting);
         let sent = placed.iter().zip(&live).filter(|(_, live)| **live).map(|(part, _)| part);
@@ -198,9 +199,7 @@ impl Sink {
     pub fn resend(&self, rows: &[Routed], partition: i32) -> Option<Arc<Flight>> {
         let producer = self.producer.as_ref()?;
         let flight = Flight::new(rows.len());
-        for (slot, routed) in rows.iter().enumerate() {
-            producer.send(&flight, slot, routed, partition);
-        }
+        feed(producer, &flight, rows.iter().map(|routed| (routed, partition)));
         Some(flight)
     }
 
@@ -343,6 +342,19 @@ impl Sink {
     fn unsent(&self, part: Placed, doubt: Doubt, pending: Option<Pending>) -> Fate {
         let owed = self.gates.owe(part.routed.topic(), part.partition);
         Fate::Unsent(Unsent { routed: part.routed, arrival: part.arrival, owed, doubt, pending })
+    }
+}
+
+/// Gives the producer its parts in their order. Behind one that it does not take, the rest of the same partition is not
+/// offered either: it would be delivered before the one that is left behind.
+fn feed<'a>(producer: &Producer, flight: &Arc<Flight>, parts: impl Iterator<Item = (&'a Routed, i32)>) {
+    let mut behind: Vec<(&Topic, i32)> = Vec::new();
+    for (slot, (routed, partition)) in parts.enumerate() {
+        if !behind.is_empty() && behind.contains(&(routed.topic(), partition)) {
+            flight.report(slot, Report::NotStored("queue_full"));
+        } else if !producer.send(flight, slot, routed, partition) {
+            behind.push((routed.topic(), partition));
+        }
     }
 }
 

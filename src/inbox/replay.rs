@@ -76,6 +76,7 @@ impl Replay {
     pub async fn run(self: Arc<Self>, mut signal: Signal) {
         let mut lanes: JoinSet<Lane> = JoinSet::new();
         let mut busy: HashSet<Lane> = HashSet::new();
+        let mut turn: usize = 0;
         loop {
             while let Some(done) = lanes.try_join_next() {
                 if let Ok(lane) = done {
@@ -87,7 +88,8 @@ impl Replay {
             }
             // A store that cannot delete what was delivered would send it again and again.
             if self.gates.total() > 0 && self.sink.has_broker() && !self.inbox.is_latched() {
-                self.begin(&mut lanes, &mut busy, &signal).await;
+                turn = turn.wrapping_add(1);
+                self.begin(&mut lanes, &mut busy, &signal, turn).await;
             }
             tokio::select! {
                 () = signal.reached(Phase::Finishing) => break,
@@ -98,8 +100,11 @@ impl Replay {
         while lanes.join_next().await.is_some() {}
     }
 
-    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<Lane>, busy: &mut HashSet<Lane>, signal: &Signal) {
-        let closed = self.gates.closed();
+    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<Lane>, busy: &mut HashSet<Lane>, signal: &Signal, turn: usize) {
+        let mut closed = self.gates.closed();
+        // Each in its turn: a partition without a leader must not be the only probe.
+        let first = turn % closed.len().max(1);
+        closed.rotate_left(first);
         let unassigned: HashSet<&Topic> = closed.iter().filter(|lane| lane.1 == UNASSIGNED).map(|lane| &lane.0).collect();
         for topic in &unassigned {
             self.assign(topic).await;

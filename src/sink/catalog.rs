@@ -116,13 +116,15 @@ impl Catalog {
         })
     }
 
-    /// What is known of a topic; an absent one is asked for again, for at most half a second.
-    pub async fn look(&self, topic: &Topic) -> Lookup {
+    /// What is known of a topic; an absent one is asked for again, but nobody waits longer than half a second after `begun`,
+    /// however many topics a batch has.
+    pub async fn look(&self, topic: &Topic, begun: Instant) -> Lookup {
         let now = self.peek(topic);
-        if matches!(now, Lookup::Known(_)) || !self.is_worth_waiting() {
+        let left = MAX_WAIT.saturating_sub(begun.elapsed());
+        if matches!(now, Lookup::Known(_)) || left.is_zero() || !self.is_worth_waiting() {
             return now;
         }
-        self.refreshed(MAX_WAIT).await;
+        self.refreshed(left).await;
         self.peek(topic)
     }
 
@@ -324,7 +326,7 @@ mod tests {
     async fn without_a_broker_nothing_was_ever_seen_and_nobody_waits() {
         let catalog = Catalog::open(None, Duration::from_secs(30));
         assert!(!catalog.is_worth_waiting());
-        assert_eq!(catalog.look(&topic()).await, Lookup::NeverSeen);
+        assert_eq!(catalog.look(&topic(), Instant::now()).await, Lookup::NeverSeen);
     }
 
     #[test]

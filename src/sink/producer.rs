@@ -123,8 +123,8 @@ impl Producer {
         Ok(Self { settings, breaker, seen, live: ArcSwap::from_pointee(live) })
     }
 
-    /// Gives one part to librdkafka, which copies it. A part that it does not take is reported at once.
-    pub(super) fn send(&self, flight: &Arc<Flight>, part: usize, routed: &Routed, partition: i32) {
+    /// Gives one part to librdkafka, which copies it. A part that it does not take is reported at once, and the answer is false.
+    pub(super) fn send(&self, flight: &Arc<Flight>, part: usize, routed: &Routed, partition: i32) -> bool {
         let mut record = BaseRecord::with_opaque_to(routed.topic().as_str(), Box::new((Arc::clone(flight), part)))
             .partition(partition)
             .timestamp(routed.timestamp_ms())
@@ -136,11 +136,13 @@ impl Producer {
         match self.live.load().send(record) {
             Ok(()) => {
                 metrics().sink_sent.inc();
+                true
             }
             Err((error, _)) => {
                 let report = report::of_enqueue(&error);
                 count(&report, flight);
                 flight.report(part, report);
+                false
             }
         }
     }

@@ -15,6 +15,7 @@ use super::support::process::Process;
 const SOON: Duration = Duration::from_secs(20);
 
 /// The one line that says that the gate is ready.
+#[expect(clippy::disallowed_methods, reason = "these tests run on a multi-threaded runtime")]
 fn ready(process: &mut Process) -> Value {
     let line = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|line| line["message"] == "ready");
     tokio::task::block_in_place(|| process.wait_for_line("ready", SOON, line))
