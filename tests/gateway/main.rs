@@ -7,10 +7,12 @@
 mod auth;
 mod callable;
 mod commands;
+mod events;
 mod parts;
 mod path;
 mod support;
 mod surface;
 mod topics;
+mod upstream;
 mod vectors_jose;
 mod vectors_json;
