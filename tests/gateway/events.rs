@@ -291,12 +291,11 @@ async fn whatever_a_sender_writes_no_log_line_is_of_their_making() {
     // The same for people: the process is the same, its lines are not JSON.
     let setup = setup.env("STRUCTURED_LOGS", "false");
     let mut process = setup.spawn(&[]);
-    let address = tokio::task::block_in_place(|| {
-        process.wait_for_line("ready", Duration::from_secs(20), |line| {
-            let address = line.contains(" ready").then(|| line.split("https=").nth(1))??;
-            Some(address.split(' ').next()?.trim_matches('"').to_owned())
-        })
+    let address = process.line("ready", Duration::from_secs(20), |line| {
+        let address = line.contains(" ready").then(|| line.split("https=").nth(1))??;
+        Some(address.split(' ').next()?.trim_matches('"').to_owned())
     });
+    let address = address.await;
     let client = Client::trusting(Some(&setup.path("certs/dev/ca.pem")));
     taunt(&client, &format!("https://{address}"), &token).await;
     for line in process.lines() {
