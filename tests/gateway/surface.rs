@@ -15,9 +15,10 @@ use super::support::process::Process;
 const SOON: Duration = Duration::from_secs(20);
 
 /// The one line that says that the gate is ready.
-async fn ready(process: &mut Process) -> Value {
+#[expect(clippy::disallowed_methods, reason = "these tests run on a multi-threaded runtime")]
+fn ready(process: &mut Process) -> Value {
     let line = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|line| line["message"] == "ready");
-    process.line("ready", SOON, line).await
+    tokio::task::block_in_place(|| process.wait_for_line("ready", SOON, line))
 }
 
 /// Runs a line as it was printed, in a shell of that directory; the answer's body and status.
@@ -60,7 +61,7 @@ async fn serving_is_what_happens_without_a_command_and_one_ready_line_names_ever
     let setup = Setup::new();
     for arguments in [&[][..], &["serve"]] {
         let mut process = setup.spawn(arguments);
-        let line = ready(&mut process).await;
+        let line = ready(&mut process);
         for name in ["https", "admin"] {
             let address: std::net::SocketAddr = line[name].as_str().expect(name).parse().expect("an address");
             assert!(address.ip().is_loopback() && address.port() != 0, "{line}");
@@ -93,7 +94,7 @@ async fn with_port_the_gate_speaks_plain_http_on_every_address_and_says_so() {
 
     let setup = setup.env("FIREBASE_PROJECT_ID", "demo");
     let mut process = setup.spawn(&[]);
-    let line = ready(&mut process).await;
+    let line = ready(&mut process);
     assert_eq!(line["https"].as_str(), Some(format!("0.0.0.0:{port}").as_str()));
     let said = process.lines();
     assert!(said.iter().any(|line| line.contains("TLS ends in front")), "{said:?}");
