@@ -16,6 +16,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::route::Routed;
 use crate::telemetry::metrics;
@@ -24,6 +25,9 @@ use crate::telemetry::metrics::labels::{SinkFailure, SinkReason};
 use super::breaker::{Breaker, State};
 use super::flight::Flight;
 use super::report::{self, Report};
+
+/// Between two loud lines about a broker that refuses us.
+const SHOUT_EVERY: Duration = Duration::from_secs(60);
 
 /// What librdkafka gives back with a report: the send, and the part of it.
 type Opaque = Box<(Arc<Flight>, usize)>;
@@ -39,11 +43,22 @@ pub(super) struct Context {
 struct Seen {
     queued_bytes: AtomicU64,
     last_error: Mutex<Option<String>>,
+    shouted: Mutex<Option<Instant>>,
 }
 
 impl Seen {
     fn say(&self, error: Option<String>) {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Whether the last loud line is long enough ago.
+    fn may_shout(&self) -> bool {
+        let mut shouted = self.shouted.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = shouted.is_none_or(|at| at.elapsed() > SHOUT_EVERY);
+        if may {
+            *shouted = Some(Instant::now());
+        }
+        may
     }
 }
 
@@ -60,8 +75,17 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // Connection faults come by the hundred in an outage; the breaker says once what they mean.
-        tracing::debug!(%error, reason, "the producer reports an error");
+        // Connection faults come by the hundred in an outage; the breaker says once what they mean. What no waiting will
+        // heal is said aloud, once a minute.
+        let refused = matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL));
+        if refused && self.seen.may_shout() {
+            tracing::error!(
+                reason,
+                "the broker refuses us: are the credentials, the SASL mechanism and its certificate's authority right?"
+            );
+        } else {
+            tracing::debug!(%error, reason, "the producer reports an error");
+        }
         self.seen.say(Some(format!("{error}: {reason}")));
     }
 }
@@ -159,7 +183,9 @@ impl Producer {
 
     /// What its connections said last, if it was a fault.
     pub(super) fn last_error(&self) -> Option<String> {
-        self.seen.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| self.breaker.state() != State::Closed)
+        let fault = self.seen.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // A closed breaker says that all is well only once something was acknowledged.
+        fault.filter(|_| !self.breaker.is_proven() || self.breaker.state() != State::Closed)
     }
 
     /// Fetches the cluster's metadata, so that the first record finds its leader. Blocks.

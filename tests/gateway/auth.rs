@@ -111,7 +111,7 @@ async fn a_token_does_not_choose_its_algorithm_nor_its_rules() {
         (head.to_owned(), "two parts"),
         (format!("{whole}.x.y"), "five parts, as a JWE has"),
         (format!("{head}.{signature}="), "padding"),
-        (format!("{head}.{}A", &signature[..signature.len() - 1]), "another signature"),
+        (format!("{head}.{}{}", if signature.starts_with('A') { "B" } else { "A" }, &signature[1..]), "another signature"),
         (format!("{whole}\u{20}"), "a blank, which HTTP takes away"),
     ] {
         if what.starts_with("a blank") {
@@ -340,12 +340,9 @@ async fn keys_that_are_known_outlive_a_silence_of_their_issuer() {
     let known = issuer.token(&json!({"sub": "another"}));
     issuer.answer_with(500);
     issuer.rotate();
-    let unknown = issuer.token(&json!({}));
-    is_refused(&gate, &unknown, "a key that cannot be fetched").await;
+    is_refused(&gate, &issuer.token(&json!({})), "a key that cannot be fetched").await;
     let fault = gate.admin_get("/status").await.json()["auth"]["issuers"][0]["last_error"].clone();
     assert!(fault.as_str().is_some_and(|fault| fault.contains("500")), "{fault}");
     assert_eq!(send(&gate, &known).await.status, 202, "what was known goes on");
     assert_eq!(gate.admin_get("/readyz").await.status, 200);
-    issuer.answer_with(200);
-    eventually("the new key is known", KNOWN, async || (send(&gate, &unknown).await.status == 202).then_some(())).await;
 }

@@ -7,6 +7,7 @@
 mod auth;
 mod callable;
 mod commands;
+mod events;
 mod faults;
 mod http2_frames;
 mod http_drain;
@@ -16,5 +17,6 @@ mod path;
 mod support;
 mod surface;
 mod topics;
+mod upstream;
 mod vectors_jose;
 mod vectors_json;

@@ -79,6 +79,20 @@ impl Process {
         }
     }
 
+    /// Waits for a line that `pick` takes something from, without holding a thread.
+    pub async fn line<T>(&mut self, what: &str, deadline: Duration, pick: impl Fn(&str) -> Option<T>) -> T {
+        let end = Instant::now() + deadline;
+        loop {
+            let gone = self.exited().is_some();
+            let lines = self.lines();
+            if let Some(found) = lines.iter().find_map(|line| pick(line)) {
+                return found;
+            }
+            assert!(!gone && Instant::now() < end, "{} did not say: {what}\n{}", self.name, tail(&lines));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Its exit status, if it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child of ours can be asked")
