@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::admin::status::{
-    AuthStatus, Breaker, CatalogStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, SinkStatus, Status, TopicStatus, UsersStatus,
+    AuthStatus, Breaker, CatalogStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, SinkStatus, Status, TopicStatus,
+    UsersStatus,
 };
 use crate::auth::Authenticator;
 use crate::drain::{Phase, Signal};

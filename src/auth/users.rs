@@ -16,18 +16,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{hmac, rand};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use moka::sync::Cache;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::credentials::AuthFailure;
-use super::grants::Grants;
+use super::grants::{Grant, Grants};
 use super::principal::Principal;
 use super::scram::{Mechanism, SALT_LENGTH, Verifier, hmac_of};
 use crate::drain::{Phase, Signal};
 use crate::units::Secret;
-pub use file::{BAD_NAME, Lock, Register, User, check_iterations, is_user_name};
+pub use file::{BAD_NAME, Lock, Register, User, check_iterations, check_tier, is_user_name};
 
 /// What stands before a user's name in the principal's.
 pub const USERS_ISSUER: &str = "users";
@@ -118,9 +120,14 @@ pub(in crate::auth) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// A password that nobody can guess: 32 characters.
+pub fn generated_password() -> Secret {
+    Secret::new(URL_SAFE_NO_PAD.encode(random::<24>()))
+}
+
 impl User {
     /// A user with this password. Takes as long as the iterations, for each mechanism.
-    pub fn new(password: &Secret, iterations: NonZeroU32, topics: Vec<super::grants::Grant>, tier: String) -> Self {
+    pub fn new(password: &Secret, iterations: NonZeroU32, topics: Vec<Grant>, tier: String) -> Self {
         let verifiers = Mechanism::ALL.map(|mechanism| Verifier::derive(mechanism, password.expose(), random(), iterations));
         Self { topics, tier, verifiers }
     }
@@ -130,7 +137,7 @@ impl Users {
     /// Reads the file. The text of a failure says what is wrong and what to do.
     pub fn open(path: &Path) -> Result<Self, String> {
         let book = Book::read(path, 0)?;
-        // Two on a machine of two: the rest after a failure keeps guessing small, a right password waits for nobody's rest.
+        // Many small turns: what keeps guessing small is the rest after each failure.
         let turns = available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             path: path.to_owned(),
@@ -255,9 +262,7 @@ impl Book {
         // Also for those that exist: it costs the same.
         let phantom = self.phantom(name, mechanism);
         match self.users.get(name) {
-            Some(known) => {
-                Claimed { verifier: known.verifiers[mechanism as usize].clone(), principal: Some(known.principal.clone()) }
-            }
+            Some(known) => Claimed { verifier: known.verifiers[mechanism as usize].clone(), principal: Some(known.principal.clone()) },
             None => Claimed { verifier: phantom, principal: None },
         }
     }

@@ -15,5 +15,6 @@ mod path;
 mod support;
 mod surface;
 mod topics;
+mod users;
 mod vectors_jose;
 mod vectors_json;

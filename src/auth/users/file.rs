@@ -182,9 +182,7 @@ type FieldMistake = (&'static str, String);
 
 impl Entry {
     fn user(self) -> Result<User, FieldMistake> {
-        if !is_tier(&self.tier) {
-            return Err(("tier", "a tier is 1 to 64 letters, digits, `-` and `_`".to_owned()));
-        }
+        check_tier(&self.tier).map_err(|what| ("tier", what))?;
         let verifiers = [
             self.sha256.verifier(Mechanism::Sha256).map_err(|what| ("scram-sha-256", what))?,
             self.sha512.verifier(Mechanism::Sha512).map_err(|what| ("scram-sha-512", what))?,
@@ -208,6 +206,11 @@ impl Keys {
             server_key: key("server_key", &self.server_key)?,
         })
     }
+}
+
+/// A tier, if the text can be one.
+pub fn check_tier(text: &str) -> Result<String, String> {
+    if is_tier(text) { Ok(text.to_owned()) } else { Err("a tier is 1 to 64 letters, digits, `-` and `_`".to_owned()) }
 }
 
 /// The rounds of PBKDF2 that can be asked for.

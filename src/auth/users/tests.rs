@@ -73,7 +73,7 @@ fn what_is_wrong_with_a_file_is_named_and_its_values_are_not_repeated() {
         ("iterations = 4096", "iterations = 4095", "users.ada.scram-sha-256: expected 4096"),
         ("salt = \"", "salt = \"canary", "users.ada.scram-sha-256: `salt`"),
         ("tier = \"gold\"", "tier = \"g d\"", "users.ada.tier"),
-        ("tier = \"gold\"", "password = \"canary\"", "line 9: unknown field `password`"),
+        ("tier = \"gold\"", "password = \"canary\"", "unknown field `password`"),
         ("\"orders\"", "\"or ders\"", "is not a grant"),
         ("users.ada", "users.\"a:b\"", ""),
     ] {

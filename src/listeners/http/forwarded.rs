@@ -88,7 +88,9 @@ mod tests {
         assert!(is_plain(&headers(PROTO, &["http, https"]), 2));
         assert!(!is_plain(&headers(PROTO, &["https"]), 1));
         assert!(!is_plain(&HeaderMap::new(), 1));
-        for (said, hops, secure) in [("https", 1, true), ("https", 0, false), ("http, https", 2, false), ("https, http", 2, true), ("wss", 1, false)] {
+        for (said, hops, secure) in
+            [("https", 1, true), ("https", 0, false), ("http, https", 2, false), ("https, http", 2, true), ("wss", 1, false)]
+        {
             assert_eq!(is_secure(&headers(PROTO, &[said]), hops), secure, "{said} {hops}");
         }
         assert!(!is_secure(&HeaderMap::new(), 1));
