@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::admin::{Admin, Command};
 use crate::auth::Authenticator;
 use crate::auth::dev::{DEV_ISSUER, DevKey};
+use crate::auth::users::Users;
 use crate::config::Config;
 use crate::drain::{Drain, Phase};
 use crate::event::Topic;
@@ -280,9 +281,11 @@ impl App {
 pub fn preflight(config: &Config) -> Vec<String> {
     let tls = (config.listeners.tls == TlsMode::Files).then(|| Tls::new(&config.listeners).err()).flatten();
     let inbox = (config.inbox.kind == Kind::Disk).then(|| crate::inbox::check(&config.inbox).err()).flatten();
+    let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file).err());
     let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
     let said = [
         tls.map(|error| format!("listeners: {error}")),
+        users.map(|error| format!("auth.users_file: {error}")),
         inbox.map(|error| format!("inbox: {error}")),
         sink.map(|error| format!("sink: {error}")),
     ];

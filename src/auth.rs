@@ -15,7 +15,9 @@ pub mod jws;
 pub mod key;
 pub mod mint;
 mod principal;
+pub mod scram;
 mod tokens;
+pub mod users;
 
 pub use authenticator::{Authenticator, BadConfig, IssuerStatus};
 pub use config::{Config, DEFAULT_TIER, IssuerConfig, Kind, Mistake};

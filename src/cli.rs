@@ -1,10 +1,12 @@
 //! The commands: arguments in, text and an exit code out.
 //!
-//! What always holds: this file alone prints; the exit code is 0 for done, 1 for a failure, 2 for mistakes in the
+//! What always holds: this file alone prints (`password` asks); the exit code is 0 for done, 1 for a failure, 2 for mistakes in the
 //! configuration and 64 for arguments that are not understood.
 // The one place that speaks to the person at the terminal.
 #![allow(clippy::print_stderr)]
 
+mod password;
+mod user;
 mod wiring;
 
 use std::ffi::OsString;
@@ -40,6 +42,7 @@ Examples:
   sluicegate topics --create                              make the routes' topics that the broker lacks
   sluicegate --config config/deml.toml check              is the configuration right, and what is in force?
   sluicegate token --sub worker --topics 'orders,tele-*'  a token for a service
+  sluicegate user add alice --topics orders --generate    a name and a password for somebody without tokens
 
 Configuration, later ones win: defaults, the file, the variables below, SLUICEGATE__SECTION__KEY for any single value
 (SLUICEGATE__DRAIN__LIMIT=5s). config/sluicegate.toml documents every option.
@@ -79,6 +82,9 @@ enum Command {
     },
     /// Print a token, signed by a configured key or by the development key of this directory
     Token(TokenArgs),
+    /// Who is let in by name and password
+    #[command(subcommand)]
+    User(user::Command),
     /// Show the routes' topics as the broker has them
     Topics {
         /// Make those that the broker lacks. The gate itself never makes a topic
@@ -226,6 +232,9 @@ impl Cli {
             Command::Check { print_sample: true } => say(Config::sample().trim_end()),
             Command::Check { print_sample: false } => check(&load(file)?),
             Command::Token(args) => token(&load(file)?, &args),
+            Command::User(user::Command::Add(args)) => add_user(&load(file)?, &args),
+            Command::User(user::Command::List { json }) => show_rows(&user::list(&load(file)?, !json)?, json, "there are no users"),
+            Command::User(user::Command::Remove { name }) => say(&user::remove(&load(file)?, &name)?),
             Command::Topics { create, json } => topics(&load(file)?, create, json),
             Command::Inbox(Inbox::List(args)) => list(&load(file)?, &args),
             Command::Inbox(Inbox::Show { name }) => show(&load(file)?, &name),
@@ -266,6 +275,14 @@ fn serve(loaded: Loaded) -> Result<(), Failure> {
 
 fn token(loaded: &Loaded, args: &TokenArgs) -> Result<(), Failure> {
     say(&wiring::token(loaded, args.issuer.as_deref(), &args.sub, &args.topics, args.ttl.get())?)
+}
+
+fn add_user(loaded: &Loaded, args: &user::AddArgs) -> Result<(), Failure> {
+    let added = user::add(loaded, args)?;
+    let Some(password) = added.password else { return say(&added.said) };
+    // Alone on standard output: a script takes it from there.
+    eprintln!("{}; this is the password, shown once:", added.said);
+    say(password.expose())
 }
 
 fn topics(loaded: &Loaded, create: bool, json: bool) -> Result<(), Failure> {
@@ -379,6 +396,15 @@ mod tests {
         assert_eq!((args.topics.len(), args.ttl), (2, Span::secs(300)));
         assert!(parse("sluicegate token --sub me --ttl forever").is_err());
         assert!(parse("sluicegate token").is_err());
+    }
+
+    #[test]
+    fn a_user_is_added_by_a_sound_name_and_never_with_a_password_in_the_arguments() {
+        assert!(parse("sluicegate user add ada@x.example --topics a,b* --tier gold --iterations 4096 --generate").is_ok());
+        for line in ["add", "add a:b", "add ada secret", "add ada --password secret", "add ada --iterations 4095", "add ada --tier g/d"] {
+            assert!(parse(&format!("sluicegate user {line}")).is_err(), "{line}");
+        }
+        assert!(parse("sluicegate user add ada --generate --password-file x").is_err());
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Config {
     pub listeners: listeners::Config,
     /// The HTTPS door: its routes, bodies and origins.
     pub http: door::Config,
-    /// Who is let in: the issuers of tokens and their keys.
+    /// Who is let in: the issuers of tokens and their keys, and users with passwords.
     pub auth: auth::Config,
     /// How much is let in: bytes in flight in all, and quotas by tier.
     pub limits: limits::Config,
@@ -177,10 +177,10 @@ impl Config {
         all
     }
 
-    /// Whether this is a developer's own gate: on loopback, and nobody configured who could issue tokens. Then it makes
-    /// its own development token.
+    /// Whether this is a developer's own gate: on loopback, and nobody configured who could be let in. Then it makes its
+    /// own development token.
     pub fn is_development(&self) -> bool {
-        self.listeners.bind.ip().is_loopback() && self.auth.issuers.is_empty()
+        self.listeners.bind.ip().is_loopback() && !self.auth.lets_somebody_in()
     }
 
     /// `config/sluicegate.toml`: every option with its documentation and default.

@@ -129,6 +129,17 @@ pub struct LimitsStatus {
 pub struct AuthStatus {
     /// The configured issuers.
     pub issuers: Vec<IssuerStatus>,
+    /// The users of the verifier file; none: none is configured.
+    pub users: Option<UsersStatus>,
+}
+
+/// The users of the verifier file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UsersStatus {
+    /// How many there are.
+    pub users: u64,
+    /// Why the file that is there now is not in use, if so.
+    pub last_error: Option<String>,
 }
 
 /// An issuer.

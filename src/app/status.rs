@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::admin::status::{
     AuthStatus, Breaker, CatalogStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, SinkStatus, Status, TopicStatus,
+    UsersStatus,
 };
 use crate::auth::Authenticator;
 use crate::drain::{Phase, Signal};
@@ -85,7 +86,7 @@ impl Source {
                 connections: self.listener.open() as u64,
                 connections_limit: self.listener.limit() as u64,
             },
-            auth: AuthStatus { issuers: self.issuers() },
+            auth: AuthStatus { issuers: self.issuers(), users: self.users() },
         }
     }
 
@@ -125,6 +126,11 @@ impl Source {
             oldest_age_s: seen.oldest_age_s,
             latched: seen.latched.then(|| "its disk has failed; restart the gate when the disk is well".to_owned()),
         }
+    }
+
+    fn users(&self) -> Option<UsersStatus> {
+        let seen = self.authenticator.users()?;
+        Some(UsersStatus { users: seen.users as u64, last_error: seen.last_error })
     }
 
     fn issuers(&self) -> Vec<IssuerStatus> {

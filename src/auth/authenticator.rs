@@ -22,16 +22,18 @@ use super::jws::{Compact, MAX_TOKEN_BYTES, Members};
 use super::key::{Algorithm, Key};
 use super::principal::Principal;
 use super::tokens::{Now, Tokens};
+use super::users::{Users, UsersStatus};
 use crate::drain::Signal;
 use crate::receipt::Refusal;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels;
 
-/// Recognizes who sends, by the issuers of the configuration.
+/// Recognizes who sends, by the issuers and the users of the configuration.
 #[derive(Debug)]
 pub struct Authenticator {
     issuers: HashMap<String, Issuer>,
     tokens: Tokens,
+    users: Option<Arc<Users>>,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,7 @@ pub struct IssuerStatus {
 }
 
 impl Authenticator {
-    /// Reads the configured keys. Nothing is fetched yet: see [`start`](Self::start).
+    /// Reads the configured keys, and the users' file. Nothing is fetched yet: see [`start`](Self::start).
     pub fn new(config: &Config) -> Result<Self, BadConfig> {
         let mistakes = config.mistakes();
         if !mistakes.is_empty() {
@@ -90,21 +92,37 @@ impl Authenticator {
             };
             issuers.insert(issuer.iss().unwrap_or_default(), Issuer { name: name.clone(), rules: issuer.rules(), keys });
         }
-        Ok(Self { issuers, tokens: Tokens::new(config.cached_tokens, generation) })
+        let users = config.users_file.as_deref().map(Users::open).transpose().map_err(|fault| bad("users_file", fault))?;
+        Ok(Self { issuers, tokens: Tokens::new(config.cached_tokens, generation), users: users.map(Arc::new) })
     }
 
-    /// Fetches the published keys now, and ahead of need until the drain. Call it inside the runtime, once.
+    /// Fetches the published keys now, and ahead of need until the drain, and watches the users' file. Call it inside the runtime, once.
     pub fn start(&self, signal: &Signal) {
         for remote in self.published() {
             tokio::spawn(Arc::clone(remote).keep_fresh(signal.clone()));
         }
+        if let Some(users) = &self.users {
+            tokio::spawn(Arc::clone(users).watch(signal.clone()));
+        }
     }
 
-    /// Whether tokens can be verified: every issuer's keys were there once, and some issuer's may be used now. (One
+    /// Whether it can be told who is there: every issuer's keys were there once, and some issuer's may be used now, or there
+    /// are users. (One
     /// issuer that is gone for a day must not take the others' senders down with it; a new instance must know them all.)
     pub fn ready(&self) -> bool {
         let now = Instant::now();
-        self.published().all(|remote| remote.is_warm()) && self.issuers.values().any(|issuer| issuer.status(now).usable)
+        let somebody = self.has_users() || self.issuers.values().any(|issuer| issuer.status(now).usable);
+        somebody && self.published().all(|remote| remote.is_warm())
+    }
+
+    /// Whether a name and a password can be credentials.
+    pub fn has_users(&self) -> bool {
+        self.users.is_some()
+    }
+
+    /// What is known of the users; none: none are configured.
+    pub fn users(&self) -> Option<UsersStatus> {
+        self.users.as_ref().map(|users| users.status())
     }
 
     /// What is known of each issuer, by name.
@@ -120,14 +138,28 @@ impl Authenticator {
         self.recognize(credentials, Now::read()).await.map_err(|failure| {
             metrics().auth_failures.at(labels::AuthFailure::named(failure.as_str())).inc();
             tracing::debug!(reason = failure.as_str(), "credentials refused");
-            Refusal::Unauthenticated
+            match failure {
+                AuthFailure::Busy => {
+                    metrics().bound_refusals.at(labels::Bound::Passwords).inc();
+                    Refusal::Overloaded { what: "passwords to be checked", wait: Duration::from_secs(1) }
+                }
+                _ => Refusal::Unauthenticated,
+            }
         })
     }
 
     /// [`authenticate`](Self::authenticate) at a given time, with its reason.
     pub async fn recognize(&self, credentials: &Credentials, now: Now) -> Result<Principal, AuthFailure> {
-        let Credentials::Bearer(token) = credentials;
-        let token = token.expose();
+        match credentials {
+            Credentials::Bearer(token) => self.bearer(token.expose(), now).await,
+            Credentials::Basic { name, password } => {
+                let users = self.users.as_ref().ok_or(AuthFailure::Issuer)?;
+                users.verify_password(name, password).await
+            }
+        }
+    }
+
+    async fn bearer(&self, token: &str, now: Now) -> Result<Principal, AuthFailure> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthFailure::TooLong);
         }

@@ -11,6 +11,7 @@ use super::claims::{Rules, is_tier};
 use super::fetch;
 use super::grants::Grant;
 use super::key::{Algorithm, Key};
+use super::users::USERS_ISSUER;
 use crate::units::{Secret, Span};
 
 /// The quota tier of a token that names none.
@@ -35,14 +36,17 @@ pub struct Config {
     /// How many verified tokens are remembered, so that a signature is checked once a minute and not for each request.
     /// A count, default 10000; beyond it the least used are verified again; 0 remembers none.
     pub cached_tokens: u64,
+    /// The users that are let in by name and password (HTTP `Basic`, over TLS): a file that `sluicegate user add` makes and
+    /// a running gate reads again when it changes. Its mode is 600. Default: none, and then no password lets anybody in.
+    pub users_file: Option<PathBuf>,
     /// The issuers, each a section `[auth.issuers.NAME]`. NAME (letters, digits, `-`, `_`) stands before the subject in
-    /// the principal's name. Default: none, and then nobody is let in.
+    /// the principal's name. Default: none, and then no token lets anybody in.
     pub issuers: BTreeMap<String, IssuerConfig>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cached_tokens: 10_000, issuers: BTreeMap::new() }
+        Self { cached_tokens: 10_000, users_file: None, issuers: BTreeMap::new() }
     }
 }
 
@@ -134,7 +138,12 @@ impl Config {
         Self { issuers: BTreeMap::from([("firebase".to_owned(), IssuerConfig::firebase(project))]), ..Self::default() }
     }
 
-    /// All that is wrong, each with its key below `auth`.
+    /// Whether somebody is configured who could be let in.
+    pub fn lets_somebody_in(&self) -> bool {
+        !self.issuers.is_empty() || self.users_file.is_some()
+    }
+
+    /// All that is wrong, each with its key below `auth`. The users' file is not looked at: `sluicegate user add` makes it.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
@@ -142,6 +151,9 @@ impl Config {
             let at = |field: &str| format!("issuers.{name}.{field}");
             if !is_name(name) {
                 mistakes.push((format!("issuers.{name}"), "an issuer's name is 1 to 32 letters, digits, `-` and `_`".into()));
+            }
+            if name == USERS_ISSUER {
+                mistakes.push((format!("issuers.{name}"), "the name belongs to the users of `users_file`; take another".into()));
             }
             mistakes.extend(issuer.mistakes().into_iter().map(|(field, what)| (at(field), what)));
             if let Some(other) = issuer.iss().and_then(|iss| seen.insert(iss, name)) {

@@ -10,6 +10,13 @@ use crate::units::Secret;
 pub enum Credentials {
     /// A JWT, as it stands after `Bearer `.
     Bearer(Secret),
+    /// A user's name and password, as they stand in `Basic`.
+    Basic {
+        /// Who they say they are.
+        name: String,
+        /// By what they would be recognized.
+        password: Secret,
+    },
 }
 
 /// Why credentials were not accepted. Bounded, for a metric's label and a debug line; never for an answer.
@@ -29,7 +36,7 @@ pub enum AuthFailure {
     UnknownKey,
     /// The issuer's keys were never fetched, or are older than `max_stale` allows.
     NoKeys,
-    /// The signature is not the key's.
+    /// The signature is not the key's, or the password not the user's; also: there is no such user.
     Signature,
     /// A required claim is missing, or one has a form that we do not take.
     Claims,
@@ -39,11 +46,13 @@ pub enum AuthFailure {
     Expired,
     /// `nbf`, `iat` or `auth_time` are ahead.
     NotYet,
+    /// Too many passwords are tried at once; this one was not. Not the sender's fault.
+    Busy,
 }
 
 impl AuthFailure {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TooLong,
         Self::Malformed,
         Self::Header,
@@ -56,6 +65,7 @@ impl AuthFailure {
         Self::Audience,
         Self::Expired,
         Self::NotYet,
+        Self::Busy,
     ];
 
     /// The label.
@@ -73,6 +83,7 @@ impl AuthFailure {
             Self::Audience => "audience",
             Self::Expired => "expired",
             Self::NotYet => "not_yet",
+            Self::Busy => "busy",
         }
     }
 }
@@ -91,5 +102,7 @@ mod tests {
     #[test]
     fn shown_credentials_do_not_show_themselves() {
         assert_eq!(format!("{:?}", Credentials::Bearer(Secret::new("a.b.c"))), "Bearer(***)");
+        let basic = Credentials::Basic { name: "ada".into(), password: Secret::new("hunter2") };
+        assert!(!format!("{basic:?}").contains("hunter2"));
     }
 }

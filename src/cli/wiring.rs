@@ -111,6 +111,9 @@ pub fn token(loaded: &Loaded, issuer: Option<&str>, sub: &str, topics: &[Grant],
             config.auth.issuers.get(name).ok_or_else(|| format!("there is no issuer `{name}`; configured: {}", names(config)))?
         }
         None if !config.auth.issuers.is_empty() => only_signer(config)?,
+        _ if !config.is_development() && config.auth.issuers.is_empty() => {
+            return Err("no issuer is configured, so no token would be believed; users send their name and password".into());
+        }
         _ => {
             let dir = &config.listeners.generated_dir;
             own =

@@ -18,9 +18,9 @@ pub(super) fn mistakes(config: &Config) -> Vec<Found> {
         );
         found.push(("listeners", vec![("tls".to_owned(), problem)]));
     }
-    if config.auth.issuers.is_empty() {
+    if !config.auth.lets_somebody_in() {
         let problem = format!(
-            "nobody could be let in: {bind} is not loopback, so there is no development token; expected a section [auth.issuers.NAME] (FIREBASE_PROJECT_ID makes one)"
+            "nobody could be let in: {bind} is not loopback, so there is no development token; expected a section [auth.issuers.NAME] (FIREBASE_PROJECT_ID makes one), or auth.users_file"
         );
         found.push(("auth", vec![("issuers".to_owned(), problem)]));
     }

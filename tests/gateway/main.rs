@@ -18,5 +18,6 @@ mod support;
 mod surface;
 mod topics;
 mod upstream;
+mod users;
 mod vectors_jose;
 mod vectors_json;

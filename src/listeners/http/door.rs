@@ -9,9 +9,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body;
@@ -38,6 +40,9 @@ use crate::units::Secret;
 
 /// Where Firebase's clients put their App Check token.
 const APP_CHECK: &str = "x-firebase-appcheck";
+
+/// How users are asked for their password, where there are some.
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"sluicegate\", charset=\"UTF-8\"");
 
 const OPEN_API: &str = include_str!("openapi.json");
 const INSECURE: Fault = Fault::BadRequest("this came in plain text; send it over https, and treat its credentials as exposed");
@@ -144,6 +149,9 @@ impl Door {
     fn finish(&self, head: &Head<'_>, answer: &mut Answer) {
         self.origins.write(&head.parts.headers, answer.headers_mut());
         answer.headers_mut().insert(REQUEST_ID, head.context.request_id_header());
+        if answer.headers().contains_key(WWW_AUTHENTICATE) && self.parts.authenticator.has_users() && self.is_secure(head) {
+            answer.headers_mut().append(WWW_AUTHENTICATE, BASIC);
+        }
         if head.parts.version >= Version::HTTP_2 {
             // The connection's own frames say it there.
             answer.headers_mut().remove(CONNECTION);
@@ -264,11 +272,22 @@ impl Door {
 
     /// Who sent the request, before anything of it is read but its head.
     async fn principal(&self, head: &Head<'_>) -> Result<Principal, Fault> {
-        let token = bearer(&head.parts.headers).ok_or_else(|| {
-            metrics().auth_failures.at(labels::AuthFailure::Missing).inc();
+        let shown = credentials(&head.parts.headers).and_then(|shown| match shown {
+            // It was read by whoever listened, but that is no reason to take it.
+            Credentials::Basic { .. } if !self.is_secure(head) => Err(labels::AuthFailure::Header),
+            shown => Ok(shown),
+        });
+        let shown = shown.map_err(|reason| {
+            metrics().auth_failures.at(reason).inc();
             Refusal::Unauthenticated
         })?;
-        Ok(self.parts.authenticator.authenticate(&Credentials::Bearer(token)).await?)
+        Ok(self.parts.authenticator.authenticate(&shown).await?)
+    }
+
+    /// Whether nobody between the client and us could read the request.
+    fn is_secure(&self, head: &Head<'_>) -> bool {
+        let here = head.peer.tls || head.peer.address.ip().to_canonical().is_loopback();
+        here || forwarded::is_secure(&head.parts.headers, self.config.trusted_hops)
     }
 
     /// Firebase App Check: what fails is refused only where that is enforced.
@@ -328,12 +347,25 @@ fn merged(refused: Vec<Option<Refusal>>, accepted: Vec<Result<Receipt, Refusal>>
     refused.into_iter().map(|one| one.map_or_else(|| accepted.next().unwrap_or(Err(Refusal::Internal)), Err)).collect()
 }
 
-/// The token of the one `Authorization: Bearer`, the scheme in any case.
-fn bearer(headers: &HeaderMap) -> Option<Secret> {
+/// What the one `Authorization` shows: `Bearer` or `Basic`, the scheme in any case. Or why it is nothing.
+fn credentials(headers: &HeaderMap) -> Result<Credentials, labels::AuthFailure> {
+    use labels::AuthFailure::{Malformed, Missing};
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (scheme, token) = values.next()?.to_str().ok()?.trim().split_once(' ')?;
-    let sound = scheme.eq_ignore_ascii_case("bearer") && values.next().is_none();
-    sound.then(|| Secret::new(token.trim()))
+    let value = values.next().and_then(|value| value.to_str().ok()).ok_or(Missing)?;
+    let (scheme, shown) = value.trim().split_once(' ').ok_or(Missing)?;
+    match values.next() {
+        Some(_) => Err(Malformed),
+        None if scheme.eq_ignore_ascii_case("bearer") => Ok(Credentials::Bearer(Secret::new(shown.trim()))),
+        None if scheme.eq_ignore_ascii_case("basic") => basic(shown.trim()).ok_or(Malformed),
+        None => Err(Missing),
+    }
+}
+
+/// A name, up to the first colon, and a password (RFC 7617).
+fn basic(shown: &str) -> Option<Credentials> {
+    let text = Secret::new(String::from_utf8(STANDARD.decode(shown).ok()?).ok()?);
+    let (name, password) = text.expose().split_once(':')?;
+    Some(Credentials::Basic { name: name.to_owned(), password: Secret::new(password) })
 }
 
 /// Sends a page that was opened in plain text to where it should be; none: the request is not one to repeat.

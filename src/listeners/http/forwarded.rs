@@ -17,10 +17,20 @@ pub fn address(headers: &HeaderMap, peer: SocketAddr, hops: u8) -> IpAddr {
 
 /// Whether the outermost configured proxy took the request in plain text.
 pub fn is_plain(headers: &HeaderMap, hops: u8) -> bool {
+    scheme(headers, hops).is_some_and(|proto| proto.eq_ignore_ascii_case("http"))
+}
+
+/// Whether the outermost configured proxy took the request over TLS, and says so.
+pub fn is_secure(headers: &HeaderMap, hops: u8) -> bool {
+    scheme(headers, hops).is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
+}
+
+/// What the outermost configured proxy says that it was spoken to in.
+fn scheme(headers: &HeaderMap, hops: u8) -> Option<&str> {
     // A proxy may replace the list instead of adding to it: a shorter list is read from its start.
     let count = entries(headers, PROTO).count();
     let hops = usize::from(hops).min(count);
-    u8::try_from(hops).ok().and_then(|hops| entry(headers, PROTO, hops)).is_some_and(|proto| proto.eq_ignore_ascii_case("http"))
+    u8::try_from(hops).ok().and_then(|hops| entry(headers, PROTO, hops))
 }
 
 /// The entry that the outermost of so many proxies added; none: there are not so many, so it did not come through them.
@@ -78,5 +88,11 @@ mod tests {
         assert!(is_plain(&headers(PROTO, &["http, https"]), 2));
         assert!(!is_plain(&headers(PROTO, &["https"]), 1));
         assert!(!is_plain(&HeaderMap::new(), 1));
+        for (said, hops, secure) in
+            [("https", 1, true), ("https", 0, false), ("http, https", 2, false), ("https, http", 2, true), ("wss", 1, false)]
+        {
+            assert_eq!(is_secure(&headers(PROTO, &[said]), hops), secure, "{said} {hops}");
+        }
+        assert!(!is_secure(&HeaderMap::new(), 1));
     }
 }

@@ -163,7 +163,7 @@ label! {
         TooLong = "too_long",
         /// Not in the form of credentials.
         Malformed = "malformed",
-        /// A header that we do not follow.
+        /// A header that we do not follow, or a password in plain text.
         Header = "header",
         /// From an issuer that is not configured.
         Issuer = "issuer",
@@ -173,7 +173,7 @@ label! {
         UnknownKey = "unknown_key",
         /// The issuer's keys could not be had.
         NoKeys = "no_keys",
-        /// The signature does not verify.
+        /// The signature does not verify, or it is not the password of such a user.
         Signature = "signature",
         /// A claim is missing or in a form that we do not take.
         Claims = "claims",
@@ -183,6 +183,8 @@ label! {
         Expired = "expired",
         /// Not valid yet.
         NotYet = "not_yet",
+        /// Too many passwords were tried at once.
+        Busy = "busy",
         /// Any other reason.
         Other = "other",
     }
@@ -254,6 +256,8 @@ label! {
         ControlFrames = "control_frames",
         /// The producer's queue.
         ProducerQueue = "producer_queue",
+        /// Passwords that are checked at once.
+        Passwords = "passwords",
         /// Connections of the admin listener.
         AdminConnections = "admin_connections",
     }

@@ -1,0 +1,194 @@
+//! Users with passwords: made by the command, let in by `Basic`, and gone when they are removed, while the gate runs.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::support::client::Answer;
+use super::support::gate::{Gate, Ran, Setup};
+use super::support::{eventually, free_port};
+
+const PASSWORD: &str = "canary-password of ada";
+const WRONG: &str = "canary-password of eve";
+
+/// How long a running gate may take to notice.
+const SOON: Duration = Duration::from_secs(5);
+
+fn setup() -> Setup {
+    let setup = Setup::new();
+    let file = setup.path("users.toml").display().to_string();
+    setup.env("SLUICEGATE__AUTH__USERS_FILE", &file).env("SLUICEGATE__TELEMETRY__LEVEL", "trace")
+}
+
+async fn add(setup: &Setup, args: &[&str]) -> Ran {
+    let secret = setup.path("secret.txt");
+    std::fs::write(&secret, format!("{PASSWORD}\n")).expect("a file in a folder of ours");
+    let ran = setup.run(&[&["user", "add"], args, &["--password-file", &secret.display().to_string()]].concat()).await;
+    std::fs::remove_file(&secret).expect("removed");
+    ran
+}
+
+fn basic(name: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
+}
+
+async fn post(gate: &Gate, topic: &str, authorization: &str) -> Answer {
+    let headers = [("authorization", authorization), ("content-type", "application/json")];
+    gate.post_with(&format!("/v1/events/{topic}"), &headers, "{\"data\":1}").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_let_in_where_granted_and_refused_once_removed() {
+    let setup = setup();
+    let added = add(&setup, &["ada", "--topics", "events,tele-*"]).await;
+    assert_eq!(added.status, 0, "{}", added.stderr);
+    let file = setup.path("users.toml");
+    assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+    let mut gate = setup.start().await;
+    assert!(!gate.lines().iter().any(|line| line.contains("Development token")), "who has users has no need of it");
+
+    assert_eq!(post(&gate, "events", &basic("ada", PASSWORD)).await.status, 202);
+    let denied = post(&gate, "orders", &basic("ada", PASSWORD)).await;
+    assert!(!denied.json()["code"].is_null() && denied.status == 403, "{}", denied.text());
+    let curl = curl(&gate, &format!("ada:{PASSWORD}"));
+    assert_eq!(curl, "202");
+
+    let refused = [
+        post(&gate, "events", &basic("ada", WRONG)).await,
+        post(&gate, "events", &basic("nobody", PASSWORD)).await,
+        post(&gate, "events", "Basic !").await,
+        post(&gate, "events", "Bearer e.y.J").await,
+        gate.post_with("/v1/events/events", &[], "").await,
+    ];
+    for answer in &refused {
+        assert_eq!((answer.status, answer.text()), (401, refused[0].text()));
+        let asked: Vec<_> = answer.headers.get_all("www-authenticate").iter().collect();
+        assert_eq!(asked, ["Bearer", "Basic realm=\"sluicegate\", charset=\"UTF-8\""]);
+    }
+
+    let status = gate.admin_get("/status").await;
+    assert_eq!(status.json()["auth"]["users"]["users"], 1, "{}", status.text());
+    assert_eq!(setup.run(&["user", "remove", "ada"]).await.status, 0);
+    eventually("a removed user is refused", SOON, async || {
+        (post(&gate, "events", &basic("ada", PASSWORD)).await.status == 401).then_some(())
+    })
+    .await;
+    assert_eq!(add(&setup, &["ada", "--topics", "*"]).await.status, 0);
+    eventually("one that is back is let in", SOON, async || {
+        (post(&gate, "events", &basic("ada", PASSWORD)).await.status == 202).then_some(())
+    })
+    .await;
+
+    let (status, metrics) = (status.text(), gate.admin_get("/metrics").await.text());
+    gate.sigterm();
+    assert_eq!(gate.wait(Duration::from_secs(10)).await.code(), Some(0));
+    let answers = refused.map(|answer| format!("{:?}{}", answer.headers, answer.text())).concat();
+    let texts =
+        [gate.lines().join("\n"), std::fs::read_to_string(&file).expect("text"), status, metrics, answers, added.stdout, added.stderr];
+    for text in texts {
+        for secret in [PASSWORD, WRONG, "canary", basic("ada", PASSWORD).trim_start_matches("Basic ")] {
+            assert!(!text.contains(secret), "{:?}", text.lines().find(|line| line.contains(secret)));
+        }
+    }
+}
+
+/// The status that a line of curl gets.
+fn curl(gate: &Gate, user: &str) -> String {
+    let ca = gate.ca().expect("a gate with a certificate");
+    let mut command = Command::new("curl");
+    command.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "-u", user, "--cacert"]).arg(ca);
+    command.args(["-H", "Content-Type: application/json", "-d", "{\"data\":1}", &gate.url("/v1/events/events")]);
+    String::from_utf8(command.output().expect("there is curl").stdout).expect("a status")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_is_said_once_and_the_users_stay() {
+    let setup = setup();
+    assert_eq!(add(&setup, &["ada", "--topics", "*"]).await.status, 0);
+    let gate = setup.start().await;
+    std::fs::write(setup.path("users.toml"), "version = 1\n[users.ada").expect("written");
+    let said = || gate.lines().iter().filter(|line| line.contains("stay in use")).count();
+    eventually("it is said", SOON, async || (said() == 1).then_some(())).await;
+    assert_eq!(post(&gate, "events", &basic("ada", PASSWORD)).await.status, 202);
+    assert!(gate.admin_get("/status").await.json()["auth"]["users"]["last_error"].is_string());
+    assert_eq!(setup.run(&["user", "list"]).await.status, 1);
+    assert_eq!(setup.run(&["check"]).await.status, 2);
+    assert_eq!(said(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_in_plain_text_is_taken_only_behind_a_proxy_that_had_tls() {
+    // Not from loopback: another address of this machine, if it has one.
+    let port = free_port();
+    let setup = setup().without_env("SLUICEGATE__LISTENERS__BIND").env("PORT", &port.to_string());
+    assert_eq!(setup.run(&["check"]).await.status, 2, "there is no file yet");
+    assert_eq!(add(&setup, &["ada", "--topics", "*"]).await.status, 0);
+    assert_eq!(setup.run(&["check"]).await.status, 0, "users alone will do beyond loopback");
+    let hops = setup.env("SLUICEGATE__HTTP__TRUSTED_HOPS", "1");
+    let mut gate = hops.start().await;
+    let Some(address) = own_address() else {
+        return super::support::not_run(1, "this machine has no address but loopback");
+    };
+    gate.https = (address, port).into();
+    let asked = async |headers: &[(&str, &str)]| {
+        let credentials = basic("ada", PASSWORD);
+        let all = [&[("authorization", credentials.as_str()), ("content-type", "application/json")], headers].concat();
+        let answer = gate.post_with("/v1/events/events", &all, "{\"data\":1}").await;
+        (answer.status, answer.headers.get_all("www-authenticate").iter().count())
+    };
+    assert_eq!(asked(&[]).await, (401, 1), "nobody says that it was TLS, and no password is asked for");
+    assert_eq!(asked(&[("x-forwarded-proto", "https")]).await, (202, 0));
+    assert_eq!(asked(&[("x-forwarded-proto", "http")]).await.0, 400);
+}
+
+/// An address of this machine that is not loopback. Nothing is sent.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback() && !address.is_unspecified())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_are_added_listed_and_removed_by_commands() {
+    let none = Setup::new().run(&["user", "list"]).await;
+    assert!(none.status == 2 && none.stderr.contains("auth.users_file"), "{}", none.stderr);
+    let setup = setup();
+    let missing = setup.run(&["user", "list"]).await;
+    assert!(missing.status == 1 && missing.stderr.contains("user add"), "{}", missing.stderr);
+    let made = setup.run(&["user", "add", "bob", "--topics", "orders", "--tier", "gold", "--iterations", "4096", "--generate"]).await;
+    assert_eq!((made.status, made.stdout.trim_end().len(), made.stdout.lines().count()), (0, 32, 1), "{}", made.stderr);
+    assert_eq!(add(&setup, &["ada"]).await.status, 0);
+    let twice = add(&setup, &["ada"]).await;
+    assert!(twice.status == 1 && twice.stderr.contains("--replace"), "{}", twice.stderr);
+    assert_eq!(add(&setup, &["ada", "--replace", "--topics", "a,b*"]).await.status, 0);
+    let rows = setup.run(&["user", "list", "--json"]).await.stdout;
+    let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(rows[0], serde_json::json!({ "name": "ada", "topics": ["a", "b*"], "tier": "standard", "iterations": 8192 }));
+    assert_eq!((&rows[1]["name"], &rows[1]["iterations"], rows.len()), (&"bob".into(), &4096.into(), 2));
+    let table = setup.run(&["user", "list"]).await.stdout;
+    assert!(table.starts_with("NAME") && table.contains("ada   a,b*    standard"), "{table}");
+    assert!(!setup.path("users.toml").with_extension("").exists());
+
+    for (args, status) in [(["user", "remove", "eve"], 1), (["user", "add", "a:b"], 64), (["user", "remove", "bob"], 0)] {
+        assert_eq!(setup.run(&args).await.status, status, "{args:?}");
+    }
+    assert_eq!(piped(&setup, "short\n"), 1, "a password has its length");
+    assert_eq!(piped(&setup, "long enough\n"), 0);
+    let token = setup.run(&["token", "--sub", "me"]).await;
+    assert!(token.status == 1 && token.stderr.contains("no issuer"), "{}", token.stderr);
+}
+
+/// Adds a user whose password comes by standard input; the exit status.
+fn piped(setup: &Setup, password: &str) -> i32 {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_sluicegate")));
+    command.args(["user", "add", "cy"]).env_clear().env("SLUICEGATE__AUTH__USERS_FILE", setup.path("users.toml"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+    child.stdin.take().expect("a pipe").write_all(password.as_bytes()).expect("written");
+    child.wait().expect("ended").code().expect("no signal")
+}
