@@ -168,7 +168,7 @@ fn one_run_reports_every_mistake_with_its_place() {
         "environment SLUICEGATE__ITEMS__X__NAME: items.x: expected the position of an entry, a whole number from 0",
         "environment SLUICEGATE__PART__COUNTS: part.counts: unknown key; did you mean `count`?",
         "environment SLUICEGATE__PART__EXTRA__SIZE: part.extra.size: `big` is not a size: write a number of bytes or, for example, `64 KiB` or `8 MiB`",
-        "toy.toml: items[1].address: invalid socket address syntax",
+        "toy.toml: items[1].address: not an address: expected `address:port`, as in `127.0.0.1:8443`",
     ];
     assert_eq!(mistakes, expected, "{mistakes:#?}");
 }
