@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
-use tokio::sync::oneshot;
 
 use crate::event::Topic;
 use crate::gate::{Gates, Lane};
@@ -387,8 +386,9 @@ fn answer(command: Command, rows: u64) {
     match command {
         Command::Insert { parcel, reply } => {
             let Parcel { name, owed, .. } = *parcel;
-            if rows > 0 {
-                owed.stored();
+            match rows {
+                0 => drop(owed),
+                _ => owed.stored(),
             }
             let _ = reply.send(Ok(Stored { name: name.to_string() }));
         }
@@ -404,8 +404,9 @@ fn answer(command: Command, rows: u64) {
 
 fn refuse(work: Vec<Command>, why: StoreError) {
     for command in work {
-        if let Command::Insert { reply, .. } = command {
-            let reply: oneshot::Sender<Result<Stored, StoreError>> = reply;
+        if let Command::Insert { parcel, reply } = command {
+            // The gate opens before the answer is heard.
+            drop(parcel);
             let _ = reply.send(Err(why));
         }
     }

@@ -106,7 +106,7 @@ impl Coding {
             Self::Zstd if !marked(&[0x28, 0xb5, 0x2f, 0xfd]) => Err(Fault::UnsupportedEncoding),
             Self::Zstd => match zstd_window(wire) {
                 Some(window) if window > 1 << ZSTD_WINDOW_LOG => {
-                    Err(Refusal::TooLarge { what: "the zstd window", actual: window, limit: 1 << ZSTD_WINDOW_LOG }.into())
+                    Err(Refusal::TooLarge { what: "the zstd window in bytes", actual: window, limit: 1 << ZSTD_WINDOW_LOG }.into())
                 }
                 _ => Ok(()),
             },
@@ -128,7 +128,7 @@ async fn drain(decoder: &mut (impl AsyncRead + Unpin), limit: u64, guard: &mut I
         };
         let actual = decoded.len() as u64;
         if actual > limit {
-            return Err(Refusal::TooLarge { what: "the decompressed body", actual, limit }.into());
+            return Err(Refusal::TooLarge { what: "the size of the decompressed body in bytes", actual, limit }.into());
         }
         guard.grow(n as u64)?;
         turn += n;
