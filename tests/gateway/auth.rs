@@ -263,7 +263,7 @@ async fn tokens_of_several_issuers_are_believed_side_by_side_and_none_for_anothe
     let config = [
         oidc("first", &first),
         oidc("second", &second),
-        section("users", &format!("kind = \"firebase\"\nproject = \"demo\"\njwks_url = \"{}\"", first.jwks_url())),
+        section("people", &format!("kind = \"firebase\"\nproject = \"demo\"\njwks_url = \"{}\"", first.jwks_url())),
         section(
             "curve",
             &format!(
@@ -280,7 +280,7 @@ async fn tokens_of_several_issuers_are_believed_side_by_side_and_none_for_anothe
     for (token, principal) in [
         (first.token(&json!({"sub": "a"})), "first:a"),
         (second.token(&json!({"sub": "a"})), "second:a"),
-        (first.firebase_token("demo", "uid"), "users:uid"),
+        (first.firebase_token("demo", "uid"), "people:uid"),
         (signed(&json!({"alg": "ES256"}), &of("curve"), &ec, Algorithm::ES256), "curve:me"),
         (signed(&json!({"alg": "HS256"}), &of("shared"), &by_secret, Algorithm::HS256), "shared:me"),
     ] {

@@ -169,3 +169,29 @@ async fn a_call_for_which_there_is_no_room_is_unavailable_with_a_wait() {
     .await;
     assert_eq!(call(&gate, PATH, Some(&token), &json!({"action": "x"}), false).await["data"]["status"], "accepted");
 }
+
+/// Scenario: App Check enforced, watched, and off; a call with a token of the app, with another project's, and with none.
+/// Guarantees: only where it is enforced, and only without a valid one, the call is refused like one without credentials.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_cannot_prove_itself_is_refused_where_that_is_enforced() {
+    let issuer = Issuer::start();
+    let user = issuer.firebase_token("demo", "firebase-uid");
+    let app = |number: &str| {
+        let claims = json!({"iss": format!("https://firebaseappcheck.googleapis.com/{number}"), "aud": [format!("projects/{number}"), "projects/demo"], "sub": "1:123:web:a"});
+        issuer.token(&claims)
+    };
+    for (mode, without) in [("enforce", 401), ("watch", 202), ("off", 202)] {
+        let section =
+            format!("[http.callable.app_check]\nmode = \"{mode}\"\nproject_number = \"123\"\njwks_url = \"{}\"", issuer.jwks_url());
+        let gate = setup(&issuer, &section).start().await;
+        for (token, status) in [(Some(app("123")), 202), (Some(app("124")), without), (None, without)] {
+            let bearer = format!("Bearer {user}");
+            let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
+            headers.extend(token.as_deref().map(|token| ("x-firebase-appcheck", token)));
+            let answer = gate.post_with(PATH, &headers, r#"{"data":{"action":"ping"}}"#).await;
+            // The callable answers every success with 200.
+            let expected = if status == 202 { 200 } else { status };
+            assert_eq!(answer.status, expected, "{mode}: {answer:?}");
+        }
+    }
+}

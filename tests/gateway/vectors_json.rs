@@ -55,7 +55,7 @@ fn every_vector_of_the_json_test_suite_is_judged_by_the_decoder_as_the_suite_say
 #[tokio::test]
 async fn every_vector_of_the_json_test_suite_is_judged_by_the_gate_as_the_suite_says() {
     let Some(bodies) = bodies() else { return };
-    let gate = Setup::new().config("[[routes]]\ntopic = \"orders\"\n").start().await;
+    let gate = Setup::new().start().await;
     let token = gate.token(&["--sub", "vectors"]).await;
     for (name, body) in bodies {
         let answer = gate.post("/v1/events/events", &token, body).await;
