@@ -81,7 +81,7 @@ async fn a_sync_of_the_log_that_fails_latches_the_store_until_a_restart_and_lose
     // The broker's own path goes on, for a partition that is owed nothing.
     let through = async || (post_unnumbered(&gate, &token).await == 200).then_some(());
     eventually("the broker takes events again", SOON, through).await;
-    // Time enough for a replay that cannot delete what it has sent to send it again and again.
+    // Time enough for a replay that cannot delete what it has sent to send its 20 rows again and again: 160 times, once.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(latched(&gate).await);
     gate.sigterm();
@@ -92,7 +92,8 @@ async fn a_sync_of_the_log_that_fails_latches_the_store_until_a_restart_and_lose
     let verdict = stage.verdict_of("alpha").await;
     eprintln!("sync of the log fails: {verdict}");
     verdict.assert_clean();
-    assert!(verdict.duplicates <= 2, "rows of a store that cannot delete are not sent: {verdict}");
+    // What was on its way when the disk failed arrives once more after the restart; nothing is sent again and again.
+    assert!(verdict.duplicates <= 20, "rows of a store that cannot delete are not sent: {verdict}");
 }
 
 /// An event that is not in the ledger, to another topic.
