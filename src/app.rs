@@ -191,6 +191,8 @@ impl App {
         stop.await;
         let in_time = self.drain(serving).await;
         admin.inspect(tokio::task::JoinHandle::abort);
+        // The end of a producer blocks, and the process ends now: nothing it could still report would be heard.
+        std::mem::forget(Arc::clone(&self.tiers.sink));
         Ok(in_time)
     }
 
@@ -225,6 +227,7 @@ impl App {
     async fn warm_up(&self) {
         if self.tiers.sink.has_broker() && tokio::time::timeout(WARM_UP, self.tiers.sink.warm_up()).await.is_err() {
             tracing::warn!("the broker does not answer yet: events take the inbox until it does");
+            self.tiers.sink.breaker().distrust(Instant::now());
         }
     }
 

@@ -86,10 +86,10 @@ impl Gates {
         self.changed.notify_waiters();
     }
 
-    /// Rows that have found their partition.
-    pub fn assign(&self, topic: &Topic, partition: i32, rows: u64) {
-        self.add(&(topic.clone(), partition), rows);
-        self.paid(&(topic.clone(), UNASSIGNED), rows);
+    /// Rows that have found another partition than they had.
+    pub fn assign(&self, from: &Lane, partition: i32, rows: u64) {
+        self.add(&(from.0.clone(), partition), rows);
+        self.paid(from, rows);
     }
 
     /// What is owed to a partition.
@@ -180,8 +180,8 @@ mod tests {
         let gates = Arc::new(Gates::default());
         gates.owe_rows(&(topic(), UNASSIGNED), 2);
         assert!(!gates.is_open(&topic(), 5));
-        gates.assign(&topic(), 5, 1);
-        gates.assign(&topic(), 6, 1);
+        gates.assign(&(topic(), UNASSIGNED), 5, 1);
+        gates.assign(&(topic(), UNASSIGNED), 6, 1);
         assert!(gates.is_open(&topic(), 4));
         assert!(!gates.is_open(&topic(), 6));
         assert_eq!(gates.total(), 2);

@@ -141,8 +141,6 @@ pub enum Settlement {
         /// Whether it may be in the broker all the same.
         maybe: bool,
     },
-    /// The broker will never take it: the row is set aside.
-    Never(&'static str),
 }
 
 /// Numbers of the inbox at a moment.
@@ -297,19 +295,19 @@ impl Inbox {
     }
 
     /// Deletes delivered rows; false when that could not be promised.
-    async fn remove(&self, lane: Lane, seqs: Vec<i64>) -> bool {
+    async fn remove(&self, names: Vec<DocumentName>) -> bool {
         let (reply, answer) = oneshot::channel();
-        self.push(Command::Remove { lane, seqs, reply });
+        self.push(Command::Remove { names, reply });
         answer.await.is_ok()
     }
 
-    fn refused(&self, seq: i64, aside: Option<&'static str>) {
-        self.push(Command::Refused { seq, aside });
+    fn refused(&self, name: DocumentName, aside: Option<&'static str>) {
+        self.push(Command::Refused { name, aside });
     }
 
-    async fn assign(&self, topic: Topic, rows: Vec<(i64, i32)>) -> bool {
+    async fn assign(&self, from: Lane, rows: Vec<(DocumentName, i32)>) -> bool {
         let (reply, answer) = oneshot::channel();
-        self.push(Command::Assign { topic, rows, reply });
+        self.push(Command::Assign { from, rows, reply });
         answer.await.is_ok()
     }
 
@@ -364,22 +362,21 @@ fn take_over(connection: &Connection, gates: &Arc<Gates>) -> rusqlite::Result<()
 const MAX_READ_BYTES: usize = 4 << 20;
 
 fn read_lane(connection: &Connection, lane: &Lane, limit: usize) -> rusqlite::Result<Vec<Row>> {
-    let sql = "SELECT seq, name, arrival, not_before, maybe, attempts, at, body FROM rows WHERE topic = ?1 AND partition = ?2 ORDER BY arrival LIMIT ?3";
+    let sql = "SELECT name, arrival, not_before, maybe, attempts, at, body FROM rows WHERE topic = ?1 AND partition = ?2 ORDER BY arrival LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut found = statement.query(params![lane.0.as_str(), lane.1, i64::try_from(limit).unwrap_or(i64::MAX)])?;
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next()? {
         let row = Row {
-            seq: row.get(0)?,
-            name: hex::encode(row.get::<_, Vec<u8>>(1)?),
+            name: DocumentName(row.get(0)?),
             topic: lane.0.clone(),
             partition: lane.1,
-            arrival: row.get::<_, i64>(2)?.cast_unsigned(),
-            not_before_ms: row.get(3)?,
-            maybe: row.get(4)?,
-            attempts: row.get(5)?,
-            at_ms: row.get(6)?,
-            body: row.get(7)?,
+            arrival: row.get::<_, i64>(1)?.cast_unsigned(),
+            not_before_ms: row.get(2)?,
+            maybe: row.get(3)?,
+            attempts: row.get(4)?,
+            at_ms: row.get(5)?,
+            body: row.get(6)?,
         };
         bytes += row.body.len();
         rows.push(row);

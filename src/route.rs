@@ -226,12 +226,20 @@ impl Routed {
         self.inbox
     }
 
-    /// hash(principal, topic, id, sha256 of the client's payload): one key with two payloads makes two documents.
+    /// hash(principal, topic, id, key, sha256 of the client's payload): one id with two payloads, or two keys, makes two documents.
     pub fn name(&self) -> DocumentName {
         let mut hash = Sha256::new();
         for field in [self.principal.as_bytes(), self.topic.as_str().as_bytes(), self.id.as_str().as_bytes()] {
             hash.update((field.len() as u64).to_be_bytes());
             hash.update(field);
+        }
+        match &self.key {
+            None => hash.update([0]),
+            Some(key) => {
+                hash.update([1]);
+                hash.update((key.len() as u64).to_be_bytes());
+                hash.update(key);
+            }
         }
         hash.update(Sha256::digest(&self.payload));
         let mut name = [0; 20];

@@ -14,6 +14,7 @@ pub mod report;
 mod supervisor;
 pub mod topics;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -174,12 +175,11 @@ impl Sink {
     pub async fn send(&self, parts: Vec<(Routed, Option<i32>)>, started: Instant) -> Vec<Fate> {
         let placed = self.place(parts);
         self.wait_for_gates(&placed).await;
-        let admitted = self.producer.as_ref().filter(|_| self.breaker.admits(Instant::now()));
+        let admitted = self.producer.as_ref().filter(|_| self.breaker.admits(Instant::now(), self.gates.total() > 0));
         let Some(producer) = admitted else {
             return placed.into_iter().map(|part| self.unsent(part, Doubt::NotStored, None)).collect();
         };
-        let is_live = |part: &Placed| part.partition != UNASSIGNED && self.gates.is_open(part.routed.topic(), part.partition);
-        let live: Vec<bool> = placed.iter().map(is_live).collect();
+        let live = self.live(&placed);
         let flight = Flight::new(live.iter().filter(|live| **live).count());
         let waiting = Waiting::new(&self.breaker, flight.waiting() as u64);
         feed(
@@ -191,7 +191,8 @@ impl Sink {
         drop(waiting);
         let sent = placed.iter().zip(&live).filter(|(_, live)| **live).map(|(part, _)| part);
         let too_large = |slot| matches!(flight.reported(slot), Some(Report::Permanent(Never::TooLarge)));
-        self.learn_bounds(&sent.enumerate().filter(|(slot, _)| too_large(*slot)).map(|(_, part)| part).collect::<Vec<_>>()).await;
+        let refused: Vec<&Placed> = sent.enumerate().filter(|(slot, _)| too_large(*slot)).map(|(_, part)| part).collect();
+        self.learn_bounds(&refused, started).await;
         self.fates(placed, &live, &flight)
     }
 
@@ -232,13 +233,20 @@ impl Sink {
         turns.into_iter().find(|partition| self.gates.is_open(routed.topic(), *partition)).unwrap_or(begin)
     }
 
+    /// Which parts may go to the broker. Each gate is asked once: opened between two parts of one key, it would turn them round.
+    fn live(&self, placed: &[Placed]) -> Vec<bool> {
+        let mut asked: HashMap<(&Topic, i32), bool> = HashMap::new();
+        let mut open = |part: &Placed, lane| *asked.entry(lane).or_insert_with(|| self.gates.is_open(part.routed.topic(), part.partition));
+        placed.iter().map(|part| part.partition != UNASSIGNED && open(part, (part.routed.topic(), part.partition))).collect()
+    }
+
     /// Gates that are about to open are waited for: else a busy partition would never come home.
     async fn wait_for_gates(&self, placed: &[Placed]) {
         if self.gates.total() == 0 || !self.has_broker() || self.breaker.state() != State::Closed {
             return;
         }
         let deadline = tokio::time::Instant::now() + self.config.failover_after.get();
-        for part in placed {
+        for part in placed.iter().filter(|part| part.partition != UNASSIGNED) {
             let owed = self.gates.owed(part.routed.topic(), part.partition);
             if owed > 0 && owed <= NEARLY_OPEN {
                 let opened = self.gates.opened(part.routed.topic(), part.partition);
@@ -272,12 +280,13 @@ impl Sink {
 
     /// The broker has refused these for their size. Whether each is too large by itself, or was only in large company, the
     /// catalog knows when it is fetched anew: twice, as a fetch that was under way may have looked too early.
-    async fn learn_bounds(&self, refused: &[&Placed]) {
+    async fn learn_bounds(&self, refused: &[&Placed], started: Instant) {
         for _ in 0..2 {
-            if refused.iter().all(|part| self.oversize(&part.routed).is_some()) {
+            let left = self.first_deadline().saturating_sub(started.elapsed()).min(LEARN);
+            if left.is_zero() || refused.iter().all(|part| self.oversize(&part.routed).is_some()) {
                 return;
             }
-            self.catalog.refreshed(LEARN).await;
+            self.catalog.refreshed(left).await;
         }
     }
 
@@ -324,18 +333,22 @@ impl Sink {
             Report::Delivered { partition, offset } => Fate::Delivered { routed: part.routed, partition: *partition, offset: *offset },
             Report::NotStored(_) => self.unsent(part, Doubt::NotStored, None),
             Report::Unknown(_) => self.unsent(part, Doubt::MaybeDelivered, None),
-            Report::Permanent(Never::NoTopic) => {
-                self.catalog.want();
-                Fate::Refused(Refusal::Denied { topic: part.routed.topic().to_string() })
-            }
-            // What fits by itself was in too large company; it will fit alone.
-            Report::Permanent(Never::TooLarge) => match self.oversize(&part.routed) {
+            Report::Permanent(never) => match self.refusal(&part.routed, *never) {
                 Some(refusal) => Fate::Refused(refusal),
                 None => self.unsent(part, Doubt::NotStored, None),
             },
-            Report::Permanent(Never::Invalid(reason)) => {
-                Fate::Refused(Refusal::Invalid { message: format!("the topic refuses the record: {reason}"), field: None })
+        }
+    }
+
+    /// What a record that will never be taken is told; none: it was in too large company, and fits alone.
+    pub fn refusal(&self, routed: &Routed, never: Never) -> Option<Refusal> {
+        match never {
+            Never::NoTopic => {
+                self.catalog.want();
+                Some(Refusal::Denied { topic: routed.topic().to_string() })
             }
+            Never::TooLarge => self.oversize(routed),
+            Never::Invalid(reason) => Some(Refusal::Invalid { message: format!("the topic refuses the record: {reason}"), field: None }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the admin listener and the probes see: snapshots of the areas, put together.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::admin::status::{
     AuthStatus, Breaker, CatalogStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, SinkStatus, Status, TopicStatus,
@@ -16,6 +16,9 @@ use crate::sink::Sink;
 use crate::sink::breaker::State;
 
 use super::App;
+
+/// While the breaker is open, the catalog is fetched each second.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Reads the areas. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -65,7 +68,9 @@ impl Source {
         if !self.authenticator.ready() {
             reasons.push("no issuer's keys are there yet".to_owned());
         }
-        let broker = self.sink.has_broker() && self.sink.breaker().state() == State::Closed && self.sink.catalog().is_seen();
+        // An open breaker in front of a broker that answers is worth a probe, which only traffic brings where there is no inbox.
+        let answers = self.sink.catalog().age().is_some_and(|age| age < ANSWERS_WITHIN);
+        let broker = self.sink.has_broker() && self.sink.catalog().is_seen() && (self.sink.breaker().state() == State::Closed || answers);
         if !broker && !self.inbox.takes() {
             reasons.push("neither the broker nor the inbox takes events".to_owned());
         }

@@ -25,6 +25,9 @@ use crate::telemetry;
 /// A replay that has moved nothing for so long is given up.
 const STUCK: Duration = Duration::from_secs(30);
 
+/// What still blocks when the gate is drained is given up after this.
+const LAST_WAIT: Duration = Duration::from_millis(200);
+
 /// Between looks at a replay's progress.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -54,7 +57,8 @@ pub struct Rows {
 pub fn serve(loaded: Loaded, greet: impl FnOnce(&Welcome)) -> Result<(), StartError> {
     let config = loaded.config;
     let logs = telemetry::init(&config.telemetry).map_err(StartError::Failed)?;
-    let served = runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
         let app = App::build(config).await?;
         let welcome = |app: &App| {
             if let Some(development) = app.development() {
@@ -67,6 +71,8 @@ pub fn serve(loaded: Loaded, greet: impl FnOnce(&Welcome)) -> Result<(), StartEr
             () = second.received(2) => Err(StartError::Failed("stopped by a second signal before the drain was over".into())),
         }
     });
+    // A disk that hangs must not hold the process beyond its time.
+    runtime.shutdown_timeout(LAST_WAIT);
     logs.flush(Duration::from_secs(1));
     match served? {
         true => Ok(()),

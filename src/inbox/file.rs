@@ -127,7 +127,11 @@ impl Folder {
             });
         }
         self.migrate(&connection)?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|error| self.failed(&error))?;
+        // The files' names in the folder, and the folder's own in its parent.
+        let folder = self.dir.canonicalize().map_err(|error| self.failed(&error))?;
+        for dir in [Some(folder.as_path()), folder.parent()].into_iter().flatten() {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| self.failed(&error))?;
+        }
         Ok(connection)
     }
 

@@ -30,11 +30,11 @@ pub(super) enum Command {
     /// The late report of a row.
     Settle { name: DocumentName, settlement: Settlement },
     /// Rows that replay has delivered; answered after the commit.
-    Remove { lane: Lane, seqs: Vec<i64>, reply: oneshot::Sender<()> },
+    Remove { names: Vec<DocumentName>, reply: oneshot::Sender<()> },
     /// A row that the broker has refused; `aside` when it has been refused too often.
-    Refused { seq: i64, aside: Option<&'static str> },
+    Refused { name: DocumentName, aside: Option<&'static str> },
     /// Rows that have found their partition.
-    Assign { topic: Topic, rows: Vec<(i64, i32)>, reply: oneshot::Sender<()> },
+    Assign { from: Lane, rows: Vec<(DocumentName, i32)>, reply: oneshot::Sender<()> },
     /// Rows set aside go back among the others; answered with their number.
     Restore { topic: Option<Topic>, reply: oneshot::Sender<u64> },
     /// Rows are deleted for good, those set aside or all; answered with their number.

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::drain::{Phase, Signal};
-use crate::event::Topic;
 use crate::gate::{Gates, Lane, UNASSIGNED};
 use crate::route::Routed;
 use crate::sink::Sink;
@@ -56,6 +55,24 @@ pub struct Replay {
     gates: Arc<Gates>,
 }
 
+/// The lanes that have a task, and those whose last window failed.
+#[derive(Default)]
+struct Busy {
+    lanes: HashSet<Lane>,
+    ill: HashSet<Lane>,
+}
+
+impl Busy {
+    fn ended(&mut self, lane: Lane, ill: bool) {
+        self.lanes.remove(&lane);
+        if ill {
+            self.ill.insert(lane);
+        } else {
+            self.ill.remove(&lane);
+        }
+    }
+}
+
 /// What came of a window.
 enum Round {
     /// So many rows are gone from the lane.
@@ -74,17 +91,17 @@ impl Replay {
 
     /// Replays until the drain begins to finish.
     pub async fn run(self: Arc<Self>, mut signal: Signal) {
-        let mut lanes: JoinSet<Lane> = JoinSet::new();
-        let mut busy: HashSet<Lane> = HashSet::new();
+        let mut lanes: JoinSet<(Lane, bool)> = JoinSet::new();
+        let mut busy = Busy::default();
         let mut turn: usize = 0;
         loop {
             while let Some(done) = lanes.try_join_next() {
-                if let Ok(lane) = done {
-                    busy.remove(&lane);
+                if let Ok((lane, ill)) = done {
+                    busy.ended(lane, ill);
                 }
             }
             if lanes.is_empty() {
-                busy.clear();
+                busy.lanes.clear();
             }
             // A store that cannot delete what was delivered would send it again and again.
             if self.gates.total() > 0 && self.sink.has_broker() && !self.inbox.is_latched() {
@@ -100,18 +117,19 @@ impl Replay {
         while lanes.join_next().await.is_some() {}
     }
 
-    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<Lane>, busy: &mut HashSet<Lane>, signal: &Signal, turn: usize) {
+    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<(Lane, bool)>, busy: &mut Busy, signal: &Signal, turn: usize) {
         let mut closed = self.gates.closed();
         // Each in its turn: a partition without a leader must not be the only probe.
         let first = turn % closed.len().max(1);
         closed.rotate_left(first);
-        let unassigned: HashSet<&Topic> = closed.iter().filter(|lane| lane.1 == UNASSIGNED).map(|lane| &lane.0).collect();
-        for topic in &unassigned {
-            self.assign(topic).await;
+        let (homeless, at_home): (Vec<&Lane>, Vec<&Lane>) = closed.iter().partition(|lane| self.is_homeless(lane));
+        for lane in &homeless {
+            self.assign(lane).await;
         }
         // A topic's older rows find their partitions before its newer ones move.
-        for lane in closed.iter().filter(|lane| !unassigned.contains(&lane.0)).cloned() {
-            if lanes.len() >= MAX_LANES || busy.contains(&lane) {
+        let waits = |lane: &Lane| homeless.iter().any(|other| other.0 == lane.0);
+        for lane in at_home.into_iter().filter(|lane| !waits(lane)).cloned() {
+            if lanes.len() >= MAX_LANES || busy.lanes.contains(&lane) {
                 continue;
             }
             if self.sink.breaker().state() != State::Closed && !lanes.is_empty() {
@@ -120,22 +138,23 @@ impl Replay {
             if self.sink.catalog().peek(&lane.0) == Lookup::Absent {
                 continue; // The rows stay; `/status` shows them.
             }
-            busy.insert(lane.clone());
-            let (replay, signal) = (Arc::clone(self), signal.clone());
+            busy.lanes.insert(lane.clone());
+            let (replay, signal, ill) = (Arc::clone(self), signal.clone(), busy.ill.contains(&lane));
             lanes.spawn(async move {
-                replay.lane(&lane, signal).await;
-                lane
+                let ill = replay.lane(&lane, ill, signal).await;
+                (lane, ill)
             });
         }
     }
 
-    /// Replays one partition until there is nothing ready, or something is wrong.
-    async fn lane(&self, lane: &Lane, mut signal: Signal) {
+    /// Replays one partition until there is nothing ready, or something is wrong: then it is ill, and begins with one row
+    /// the next time, so that dead partitions do not fill the producer's queue.
+    async fn lane(&self, lane: &Lane, mut ill: bool, mut signal: Signal) -> bool {
         while signal.phase() < Phase::Finishing {
             let started = Instant::now();
             let beside_live = self.sink.breaker().is_waited_for();
             let open = self.sink.breaker().state() != State::Closed;
-            let window = if open {
+            let window = if open || ill {
                 1
             } else if beside_live {
                 WINDOW_BESIDE_LIVE
@@ -145,19 +164,22 @@ impl Replay {
             let round = self.round(lane, window, &mut signal).await;
             let rest = match round {
                 Round::Moved if beside_live => started.elapsed(),
-                Round::Moved => continue,
+                Round::Moved => Duration::ZERO,
                 Round::Quiet => HELD_REST,
                 Round::Rest if open => PROBE_EVERY,
                 Round::Rest => REST,
             };
             tokio::select! {
-                () = signal.reached(Phase::Finishing) => return,
+                () = signal.reached(Phase::Finishing) => return ill,
                 () = tokio::time::sleep(rest) => {}
             }
-            if !matches!(round, Round::Moved) {
-                return;
+            match round {
+                Round::Moved => ill = false,
+                Round::Quiet => return ill,
+                Round::Rest => return true,
             }
         }
+        ill
     }
 
     async fn round(&self, lane: &Lane, window: usize, signal: &mut Signal) -> Round {
@@ -175,8 +197,8 @@ impl Replay {
         let (readable, damaged): (Vec<_>, Vec<_>) =
             ready.map(|row| (row::decode(&row.topic, &row.body), row)).partition(|(routed, _)| routed.is_some());
         for (_, row) in &damaged {
-            tracing::error!(topic = %row.topic, name = row.name, "a row of the inbox cannot be read: it is set aside");
-            self.inbox.refused(row.seq, Some("unreadable"));
+            tracing::error!(topic = %row.topic, name = %row.name, "a row of the inbox cannot be read: it is set aside");
+            self.inbox.refused(row.name, Some("unreadable"));
         }
         let (routed, rows): (Vec<Routed>, Vec<Row>) = readable.into_iter().filter_map(|(routed, row)| Some((routed?, row))).unzip();
         if rows.is_empty() {
@@ -200,7 +222,7 @@ impl Replay {
         let mut clean = true;
         for (slot, row) in rows.iter().enumerate() {
             match flight.reported(slot) {
-                Some(Report::Delivered { .. }) => delivered.push(row.seq),
+                Some(Report::Delivered { .. }) => delivered.push(row.name),
                 report => {
                     clean = false;
                     self.not_delivered(row, report);
@@ -209,7 +231,7 @@ impl Replay {
         }
         let moved = !delivered.is_empty();
         metrics().inbox_replayed.inc_by(delivered.len() as u64);
-        if moved && !self.inbox.remove(lane.clone(), delivered).await {
+        if moved && !self.inbox.remove(delivered).await {
             return Round::Rest;
         }
         if clean && moved { Round::Moved } else { Round::Rest }
@@ -224,24 +246,29 @@ impl Replay {
         };
         let last = row.attempts + 1 >= self.inbox.config().max_attempts;
         if last {
-            tracing::error!(topic = %row.topic, name = row.name, reason, "the broker will not take a row of the inbox: it is set aside");
+            tracing::error!(topic = %row.topic, name = %row.name, reason, "the broker will not take a row of the inbox: it is set aside");
         }
-        self.inbox.refused(row.seq, last.then_some(reason));
+        self.inbox.refused(row.name, last.then_some(reason));
     }
 
-    /// Gives rows that were stored before any catalog was seen their partitions.
-    async fn assign(&self, topic: &Topic) {
-        let Lookup::Known(facts) = self.sink.catalog().peek(topic) else { return };
-        let rows = self.inbox.rows((topic.clone(), UNASSIGNED), WINDOW).await;
+    /// Stored before any catalog was seen, or for a partition that the topic, made anew, has no more.
+    fn is_homeless(&self, lane: &Lane) -> bool {
+        lane.1 == UNASSIGNED || matches!(self.sink.catalog().peek(&lane.0), Lookup::Known(facts) if lane.1 >= facts.partitions)
+    }
+
+    /// Gives homeless rows their partitions.
+    async fn assign(&self, lane: &Lane) {
+        let Lookup::Known(facts) = self.sink.catalog().peek(&lane.0) else { return };
+        let rows = self.inbox.rows(lane.clone(), WINDOW).await;
         let placed = rows.iter().map(|row| {
             let key = row::decode(&row.topic, &row.body).and_then(|routed| routed.key().cloned());
             // Keyless rows go in turn; one that cannot be read is set aside in its lane.
             let spread = i32::try_from(row.arrival % u64::from(facts.partitions.unsigned_abs().max(1))).unwrap_or(0);
-            (row.seq, key.map_or(spread, |key| partition::of_key(&key, facts.partitions)))
+            (row.name, key.map_or(spread, |key| partition::of_key(&key, facts.partitions)))
         });
         let placed: Vec<_> = placed.collect();
         if !placed.is_empty() {
-            self.inbox.assign(topic.clone(), placed).await;
+            self.inbox.assign(lane.clone(), placed).await;
         }
     }
 }

@@ -37,10 +37,8 @@ pub struct Parcel {
 /// A row read back.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its number in the table.
-    pub seq: i64,
-    /// Its name.
-    pub name: String,
+    /// Its name. Never its number in the table: SQLite gives the number of a deleted row to the next one.
+    pub name: DocumentName,
     /// Its topic.
     pub topic: Topic,
     /// Its partition; -1: not known yet.

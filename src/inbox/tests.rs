@@ -63,10 +63,22 @@ async fn rows_come_back_by_arrival_and_are_gone_when_they_are_removed() {
     }
     assert_eq!(store.ids().await, ["a", "b", "c"]);
     assert!(!store.gates.is_open(&topic(), 0));
-    let seqs = store.inbox.rows((topic(), 0), 2).await.iter().map(|row| row.seq).collect();
-    assert!(store.inbox.remove((topic(), 0), seqs).await);
+    let names = store.inbox.rows((topic(), 0), 2).await.iter().map(|row| row.name).collect();
+    assert!(store.inbox.remove(names).await);
     assert_eq!(store.ids().await, ["c"]);
     assert_eq!(store.gates.owed(&topic(), 0), 1);
+}
+
+#[tokio::test]
+async fn a_late_removal_does_not_touch_the_row_that_came_after_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path());
+    store.store("first", 1, 0).await.expect("stored");
+    let first = store.inbox.rows((topic(), 0), 1).await[0].name;
+    assert_eq!(store.inbox.purge(None, false).await, 1);
+    store.store("second", 2, 0).await.expect("stored");
+    assert!(store.inbox.remove(vec![first]).await);
+    assert_eq!((store.ids().await, store.gates.owed(&topic(), 0)), (vec!["second".to_owned()], 1));
 }
 
 #[tokio::test]
@@ -102,8 +114,8 @@ async fn a_row_that_is_refused_too_often_is_set_aside_kept_and_can_come_back() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     store.store("bad", 1, 0).await.expect("stored");
-    let seq = store.inbox.rows((topic(), 0), 1).await[0].seq;
-    store.inbox.refused(seq, Some("too_large"));
+    let name = store.inbox.rows((topic(), 0), 1).await[0].name;
+    store.inbox.refused(name, Some("too_large"));
     store.store("good", 2, 0).await.expect("stored");
     assert_eq!(store.ids().await, ["good"]);
     assert_eq!(store.gates.owed(&topic(), 0), 1);
@@ -137,7 +149,7 @@ async fn rows_without_a_partition_find_it_later() {
     let parcel = Parcel { owed: store.gates.owe(&topic(), crate::gate::UNASSIGNED), ..store.parcel("a", 1, 0) };
     store.inbox.store(parcel).expect("room").await.expect("an answer").expect("stored");
     let rows = store.inbox.rows((topic(), crate::gate::UNASSIGNED), 10).await;
-    assert!(store.inbox.assign(topic(), vec![(rows[0].seq, 4)]).await);
+    assert!(store.inbox.assign((topic(), crate::gate::UNASSIGNED), vec![(rows[0].name, 4)]).await);
     assert!(store.gates.is_open(&topic(), 0));
     assert!(!store.gates.is_open(&topic(), 4));
 }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
 use crate::event::Topic;
 use crate::gate::{Gates, Lane};
+use crate::route::DocumentName;
 use crate::telemetry::metrics;
 
 use super::queue::{Command, Queue, Taken};
@@ -91,6 +92,9 @@ impl Writer {
         if !work.is_empty() {
             self.commit(work);
         }
+        if self.state.is_latched() {
+            return;
+        }
         // Not by the log's size on the disk: it keeps that when it begins anew.
         if file::log_bytes(&self.connection) >= self.log_limit() {
             self.checkpoint();
@@ -162,8 +166,8 @@ impl Writer {
                 })
                 .sum(),
             Effect::Assigned(partitions) => {
-                if let Command::Assign { topic, .. } = command {
-                    partitions.iter().for_each(|(partition, rows)| self.gates.assign(topic, *partition, *rows));
+                if let Command::Assign { from, .. } = command {
+                    partitions.iter().for_each(|(partition, rows)| self.gates.assign(from, *partition, *rows));
                 }
                 0
             }
@@ -261,24 +265,26 @@ fn write_one(transaction: &Transaction<'_>, command: &Command, now: i64) -> rusq
                 transaction.prepare_cached(sql)?.execute(params![name.0, maybe])?;
                 Ok(Effect::Nothing)
             }
-            Settlement::Never(reason) => set_aside(transaction, "name = ?3", params![now, reason, name.0], params![name.0]),
         },
-        Command::Remove { lane, seqs, .. } => {
-            let mut statement = transaction.prepare_cached("DELETE FROM rows WHERE seq = ?1")?;
-            let mut rows = 0;
-            for seq in seqs {
-                rows += statement.execute(params![seq])? as u64;
+        Command::Remove { names, .. } => {
+            let mut paid = HashMap::new();
+            for name in names {
+                for (lane, rows) in delete(transaction, "DELETE FROM rows WHERE name = ?1 RETURNING topic, partition", params![name.0])? {
+                    *paid.entry(lane).or_default() += rows;
+                }
             }
-            Ok(Effect::Paid(HashMap::from([(lane.clone(), rows)])))
+            Ok(Effect::Paid(paid))
         }
-        Command::Refused { seq, aside, .. } => {
-            transaction.prepare_cached("UPDATE rows SET attempts = attempts + 1, not_before = 0 WHERE seq = ?1")?.execute(params![seq])?;
+        Command::Refused { name, aside } => {
+            transaction
+                .prepare_cached("UPDATE rows SET attempts = attempts + 1, not_before = 0 WHERE name = ?1")?
+                .execute(params![name.0])?;
             match aside {
-                Some(reason) => set_aside(transaction, "seq = ?3", params![now, reason, seq], params![seq]),
+                Some(reason) => set_aside(transaction, "name = ?3", params![now, reason, name.0], params![name.0]),
                 None => Ok(Effect::Nothing),
             }
         }
-        Command::Assign { topic, rows, .. } => assign(transaction, topic, rows),
+        Command::Assign { from, rows, .. } => assign(transaction, from, rows),
         Command::Restore { topic, .. } => restore(transaction, topic.as_ref().map(Topic::as_str)),
         Command::Purge { topic, only_poison, .. } => purge(transaction, topic.as_ref().map(Topic::as_str), *only_poison),
     }
@@ -347,11 +353,11 @@ fn set_aside(
         .map(Effect::Paid)
 }
 
-fn assign(transaction: &Transaction<'_>, topic: &Topic, rows: &[(i64, i32)]) -> rusqlite::Result<Effect> {
-    let mut statement = transaction.prepare_cached("UPDATE rows SET partition = ?2 WHERE seq = ?1 AND partition = -1 AND topic = ?3")?;
+fn assign(transaction: &Transaction<'_>, from: &Lane, rows: &[(DocumentName, i32)]) -> rusqlite::Result<Effect> {
+    let mut statement = transaction.prepare_cached("UPDATE rows SET partition = ?2 WHERE name = ?1 AND topic = ?3 AND partition = ?4")?;
     let mut partitions: HashMap<i32, u64> = HashMap::new();
-    for (seq, partition) in rows {
-        *partitions.entry(*partition).or_default() += statement.execute(params![seq, partition, topic.as_str()])? as u64;
+    for (name, partition) in rows {
+        *partitions.entry(*partition).or_default() += statement.execute(params![name.0, partition, from.0.as_str(), from.1])? as u64;
     }
     Ok(Effect::Assigned(partitions.into_iter().collect()))
 }
@@ -370,7 +376,7 @@ fn count(command: &Command, rows: u64) {
         Command::Settle { settlement: Settlement::Delivered, .. } => {
             metrics().inbox_settled_late.inc_by(rows);
         }
-        Command::Settle { settlement: Settlement::Never(_), .. } | Command::Refused { aside: Some(_), .. } => {
+        Command::Refused { aside: Some(_), .. } => {
             metrics().inbox_poisoned.inc_by(rows);
         }
         _ => {}

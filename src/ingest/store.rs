@@ -13,7 +13,7 @@ use crate::inbox::{Settlement, StoreError, Stored, not_before_ms};
 use crate::receipt::{Doubt, Receipt, Refusal, Tier};
 use crate::sink::Unsent;
 use crate::sink::flight::{HandOver, Late, Pending};
-use crate::sink::report::{Never, Report};
+use crate::sink::report::Report;
 
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::InboxRefusal;
@@ -56,7 +56,7 @@ impl Ingest {
         let parts: Vec<Part> = unsent.into_iter().map(|unsent| self.offer(unsent)).collect();
         let mut answers = Vec::with_capacity(parts.len());
         for part in parts {
-            answers.push(settle(part, deadline).await);
+            answers.push(self.settle(part, deadline).await);
         }
         answers
     }
@@ -83,12 +83,17 @@ impl Ingest {
         let name = parcel.name;
         let inbox = std::sync::Arc::clone(&self.inbox);
         let late: Late = Box::new(move |report| inbox.settle(name, settlement(&report)));
-        let mut queued = None;
+        let (mut queued, mut parcel) = (None, Some(parcel));
         let outcome = pending.hand_over(late, || {
-            queued = self.put(parcel);
+            queued = parcel.take().and_then(|parcel| self.put(parcel));
             queued.is_some()
         });
         match (outcome, queued) {
+            // The producer has it no more: it is the inbox's alone.
+            (HandOver::Reported(Report::NotStored(_) | Report::Unknown(_)), _) => {
+                let ready = parcel.map(|parcel| Parcel { not_before_ms: 0, ..parcel });
+                ready.and_then(|parcel| self.put(parcel)).map_or(Offered::NotTaken, Offered::Queued)
+            }
             (HandOver::Reported(report), _) => Offered::Reported(report),
             (HandOver::Taken, Some(commit)) => Offered::Queued(commit),
             (HandOver::Taken | HandOver::NoRoom, _) => Offered::NotTaken,
@@ -99,37 +104,43 @@ impl Ingest {
         self.inbox.store(parcel).inspect_err(|why| count(*why)).ok()
     }
 
+    async fn settle(&self, part: Part, deadline: tokio::time::Instant) -> Answer {
+        let Part { receipt, mut doubt, pending, offered, routed } = part;
+        let (mut report, mut may_be_stored) = (None, false);
+        match offered {
+            Offered::Queued(commit) => match timeout_at(deadline, commit).await {
+                Ok(Ok(Ok(_))) => return Ok(receipt),
+                // Not answered in time, or not known: it may be stored, and be delivered by replay.
+                Err(_) | Ok(Ok(Err(StoreError::Unknown)) | Err(_)) => {
+                    count(StoreError::Unknown);
+                    may_be_stored = true;
+                }
+                Ok(Ok(Err(why))) => count(why),
+            },
+            Offered::NotTaken => {}
+            Offered::Reported(early) => report = Some(early),
+        }
+        if let (None, Some(pending)) = (&report, &pending) {
+            // A timeout leaves the report away: the outcome stays unknown.
+            let _ = timeout_at(deadline, pending.all_reported()).await;
+            report = pending.reported();
+        }
+        match report {
+            Some(Report::Delivered { partition, offset }) => return Ok(in_broker(&routed, partition, offset)),
+            Some(Report::NotStored(_)) => doubt = Doubt::NotStored,
+            Some(Report::Permanent(never)) => match self.sink.refusal(&routed, never) {
+                Some(refusal) if !may_be_stored => return Err(refusal),
+                _ => doubt = Doubt::NotStored,
+            },
+            Some(Report::Unknown(_)) | None => {}
+        }
+        let doubt = if may_be_stored { Doubt::MaybeDelivered } else { doubt };
+        Err(Refusal::Unavailable { wait: RETRY_AFTER, doubt })
+    }
+
     /// How long the producer may still deliver what it has.
     fn held_for(&self) -> Duration {
         self.sink.config().message_timeout.get() + Duration::from_secs(2)
-    }
-}
-
-async fn settle(part: Part, deadline: tokio::time::Instant) -> Answer {
-    let Part { receipt, doubt, pending, offered, routed } = part;
-    let (mut doubt, mut report) = (doubt, None);
-    match offered {
-        Offered::Queued(commit) => match timeout_at(deadline, commit).await {
-            Ok(Ok(Ok(_))) => return Ok(receipt),
-            // Not answered in time, or not known: it may be stored, and be delivered by replay.
-            Err(_) | Ok(Ok(Err(StoreError::Unknown)) | Err(_)) => {
-                count(StoreError::Unknown);
-                doubt = Doubt::MaybeDelivered;
-            }
-            Ok(Ok(Err(why))) => count(why),
-        },
-        Offered::NotTaken => {}
-        Offered::Reported(early) => report = Some(early),
-    }
-    if let (None, Some(pending)) = (&report, &pending) {
-        // A timeout leaves the report away: the outcome stays unknown.
-        let _ = timeout_at(deadline, pending.all_reported()).await;
-        report = pending.reported();
-    }
-    match report {
-        Some(Report::Delivered { partition, offset }) => Ok(in_broker(&routed, partition, offset)),
-        Some(Report::NotStored(_)) => Err(Refusal::Unavailable { wait: RETRY_AFTER, doubt: Doubt::NotStored }),
-        _ => Err(Refusal::Unavailable { wait: RETRY_AFTER, doubt }),
     }
 }
 
@@ -149,8 +160,8 @@ fn settlement(report: &Report) -> Settlement {
         Report::Delivered { .. } => Settlement::Delivered,
         Report::NotStored(_) => Settlement::NotDelivered { maybe: false },
         Report::Unknown(_) => Settlement::NotDelivered { maybe: true },
-        Report::Permanent(Never::Invalid(reason)) => Settlement::Never(reason),
-        // The topic may come back; and what did not fit was the batch that it travelled in. The row keeps what was acknowledged.
-        Report::Permanent(Never::NoTopic | Never::TooLarge) => Settlement::NotDelivered { maybe: false },
+        // The topic may come back; and what was refused may have been the batch that it travelled in. Replay sends it alone, and
+        // sets it aside only when that is refused too.
+        Report::Permanent(_) => Settlement::NotDelivered { maybe: false },
     }
 }

@@ -149,6 +149,9 @@ fn one_event_has_one_document_and_two_payloads_have_two() {
         sent.client_key = Some(ClientKey::new("k").expect("a key"));
         route(Shape::Raw, Bounds::default(), sent).expect("routed").name()
     };
+    let mut other_key = event("t", "1");
+    (other_key.client_key, other_key.key) = (ClientKey::new("k").ok(), Some(Bytes::from_static(b"other")));
+    assert_ne!(route(Shape::Raw, Bounds::default(), other_key).expect("routed").name(), keyed("1"));
     assert_eq!(keyed("1"), keyed("1"));
     assert_ne!(keyed("1"), keyed("2"));
 }

@@ -88,14 +88,16 @@ impl Breaker {
         (inner.openings, inner.since)
     }
 
-    /// Whether a live send may go to the broker: yes, or (once each `probe_every`) as the probe that half-opens it.
-    pub fn admits(&self, now: Instant) -> bool {
+    /// Whether a live send may go to the broker: yes, or (once each `probe_every`) as the probe that half-opens it. Where the
+    /// inbox has rows to probe with, a live one is seldom needed: for rows that cannot be sent.
+    pub fn admits(&self, now: Instant, inbox_probes: bool) -> bool {
+        let every = self.patience.probe_every * if inbox_probes { 5 } else { 1 };
         match self.state() {
             State::Closed => true,
             State::HalfOpen => false,
             State::Open => {
                 let mut inner = self.lock();
-                let due = inner.probed.is_none_or(|last| now.saturating_duration_since(last) >= self.patience.probe_every);
+                let due = inner.probed.is_none_or(|last| now.saturating_duration_since(last) >= every);
                 if due {
                     inner.probed = Some(now);
                     self.enter(&mut inner, State::HalfOpen, now);
@@ -133,6 +135,17 @@ impl Breaker {
         inner.acknowledged = true;
         if self.state() != State::Closed {
             self.enter(&mut inner, State::Closed, now);
+        }
+    }
+
+    /// The broker was waited for at the start and did not come: events take the inbox at once.
+    pub fn distrust(&self, now: Instant) {
+        let mut inner = self.lock();
+        if !inner.acknowledged && self.state() == State::Closed {
+            inner.openings += 1;
+            metrics().breaker_openings.inc();
+            inner.probed = Some(now);
+            self.enter(&mut inner, State::Open, now);
         }
     }
 
@@ -264,11 +277,12 @@ mod tests {
         breaker.sent(1, start);
         breaker.tick(at(start, 800));
         breaker.left(1);
-        assert!(!breaker.admits(at(start, 900)));
-        assert!(breaker.admits(at(start, 1_800)));
+        assert!(!breaker.admits(at(start, 900), false));
+        assert!(!breaker.admits(at(start, 1_800), true));
+        assert!(breaker.admits(at(start, 1_800), false));
         breaker.sent(1, at(start, 1_800));
         assert_eq!(breaker.state(), State::HalfOpen);
-        assert!(!breaker.admits(at(start, 1_801)));
+        assert!(!breaker.admits(at(start, 1_801), false));
         breaker.left(1);
         breaker.tick(at(start, 3_800));
         assert_eq!(breaker.state(), State::Open, "the probe was given up");

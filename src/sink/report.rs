@@ -62,6 +62,8 @@ pub fn of_delivery(error: &KafkaError) -> Report {
         Code::TopicAuthorizationFailed => Report::Permanent(Never::NoTopic),
         Code::InvalidTimestamp => Report::Permanent(Never::Invalid("invalid_timestamp")),
         Code::InvalidRecord => Report::Permanent(Never::Invalid("invalid_record")),
+        // Another record of the batch was refused, and so was the batch.
+        Code::InvalidDifferentRecord => Report::NotStored("other_record"),
         Code::PolicyViolation => Report::Permanent(Never::Invalid("policy_violation")),
         Code::NotEnoughReplicas => Report::NotStored("not_enough_replicas"),
         Code::LeaderNotAvailable | Code::NotLeaderForPartition => Report::NotStored("leader"),

@@ -49,7 +49,7 @@ pub(super) async fn watch(breaker: Arc<Breaker>, producer: Arc<Producer>, catalo
         // Since when the broker has answered others while the breaker was open.
         alive = alive.filter(|_| open && answers(&catalog)).or_else(|| (open && answers(&catalog)).then_some(now));
         let may_rebuild = rebuilt.is_none_or(|at| now.duration_since(at) > MIN_BETWEEN_REBUILDS);
-        let wedged = alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER);
+        let wedged = producer.queued() > 0 && alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER);
         if may_rebuild && (producer.is_fatal() || wedged) {
             (rebuilt, alive) = (Some(now), None);
             rebuild(&producer).await;
