@@ -286,7 +286,9 @@ pub fn preflight(config: &Config) -> Vec<String> {
     let inbox = (config.inbox.kind == Kind::Disk).then(|| crate::inbox::check(&config.inbox).err()).flatten();
     let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file).err());
     let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
+    let app_check = config.http.callable.app_check.authenticator().err();
     let said = [
+        app_check.map(|error| format!("http.callable.app_check: {error}")),
         tls.map(|error| format!("listeners: {error}")),
         users.map(|error| format!("auth.users_file: {error}")),
         inbox.map(|error| format!("inbox: {error}")),

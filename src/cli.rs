@@ -109,7 +109,8 @@ struct TokenArgs {
     /// Whom the token names
     #[arg(long, value_name = "NAME")]
     sub: String,
-    /// The topics that it may send to: names, or prefixes that end in `*`, separated by commas
+    /// The topics that it may send to: names, or prefixes that end in `*`, separated by commas. Without it: every topic, where
+    /// the issuer's tokens name topics at all
     #[arg(long, value_name = "TOPICS", value_delimiter = ',')]
     topics: Vec<Grant>,
     /// How long it is good for

@@ -65,7 +65,8 @@ impl Config {
 pub struct RouteConfig {
     /// The topic, or a prefix that ends in `*`. The first row that fits is taken; a topic that no row fits does not exist here.
     pub topic: Grant,
-    /// `raw`: the sender's bytes. `command`: the platform's `frontend-events` value around them. `telemetry`: the
+    /// `raw`: the sender's bytes. `command`: the platform's `frontend-events` value around them, whose `uid` is the token's
+    /// subject, whichever issuer it is of: grant such a topic only to issuers whose subjects are its users. `telemetry`: the
     /// sender's object with `response_time` in seconds, key and headers of the platform's `telemetry-raw`.
     pub shape: Shape,
     /// The largest record (key, value and headers), in bytes. Larger ones are refused with `too_large`, broker up or down.
@@ -342,7 +343,7 @@ impl Table {
 
     fn check_headers(&self, headers: &Headers) -> Result<(), Refusal> {
         for (name, _) in headers {
-            if [&self.headers.id, &self.headers.principal, &self.headers.source].contains(&name) {
+            if [&self.headers.id, &self.headers.principal, &self.headers.source].iter().any(|own| own.eq_ignore_ascii_case(name)) {
                 return Err(Refusal::invalid(&format!("headers.{name}"), format!("the header `{name}` is set by the gate; leave it out")));
             }
         }

@@ -8,10 +8,13 @@ type Found = (&'static str, Vec<(String, String)>);
 /// Mistakes that no single section can see.
 pub(super) fn mistakes(config: &Config) -> Vec<Found> {
     let bind = config.listeners.bind;
-    if bind.ip().is_loopback() {
-        return Vec::new();
-    }
     let mut found = Vec::new();
+    if config.admin.enabled && config.admin.bind == bind && bind.port() != 0 {
+        found.push(("admin", vec![("bind".to_owned(), format!("{bind} is the address of listeners.bind too; expected another one"))]));
+    }
+    if bind.ip().is_loopback() {
+        return found;
+    }
     if config.listeners.tls == TlsMode::Off && !config.insecure {
         let problem = format!(
             "TLS is off and {bind} is not loopback: expected `files`, or `front` behind a proxy that ends TLS, or `insecure = true`"

@@ -1,6 +1,6 @@
 //! Bytes in flight: taken for work and not yet answered, over the whole gate.
 //!
-//! The guard starts at what a request announces, grows while its body is read and decompressed, and gives all of it
+//! The guard grows while a request's body is read and decompressed, never by what was only announced, and gives all of it
 //! back when it is dropped, which is after the answer is written.
 
 use std::sync::Arc;

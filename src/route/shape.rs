@@ -85,6 +85,9 @@ pub(super) fn text(value: &RawValue) -> Option<String> {
 
 /// The platform's `telemetry-raw` record: the posted object plus `response_time` in seconds; headers `source` and `ip`.
 fn telemetry(principal: &Principal, origin: &Origin, event: Event) -> Result<Shaped, Refusal> {
+    if let Some((name, _)) = event.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("source") || name.eq_ignore_ascii_case("ip")) {
+        return Err(Refusal::invalid(&format!("headers.{name}"), format!("the header `{name}` is set by the gate; leave it out")));
+    }
     let id = id_of(principal, &event);
     let fields = fields(&event.value, "data")?;
     let key =

@@ -121,6 +121,11 @@ fn telemetry_has_its_key_its_headers_and_seconds() {
     assert_eq!(routed.value(), r#"{"url":"https://x","account_id":"acc","response_time_ms":1500,"a":2,"response_time":1.5}"#);
     assert_eq!(routed.key().expect("a key"), "acc");
     assert_eq!(header(&routed, "ip"), ["127.0.0.1"]);
+    for name in ["ip", "Source"] {
+        let mut forged = event("t", posted);
+        forged.headers.push((name.into(), Bytes::from_static(b"6.6.6.6")));
+        assert_eq!(route(Shape::Telemetry, Bounds::default(), forged).expect_err("forged").code(), "invalid");
+    }
     let long = format!(r#"{{"url":"{}"}}"#, "ü".repeat(300));
     let routed = route(Shape::Telemetry, Bounds::default(), event("t", &long)).expect("routed");
     assert_eq!(std::str::from_utf8(routed.key().expect("a key")).expect("UTF-8").chars().count(), 255);

@@ -192,6 +192,9 @@ async fn an_app_that_cannot_prove_itself_is_refused_where_that_is_enforced() {
             // The callable answers every success with 200.
             let expected = if status == 202 { 200 } else { status };
             assert_eq!(answer.status, expected, "{mode}: {answer:?}");
+            // The same command by the native door.
+            let answer = gate.post_with("/v1/events/frontend-events", &headers, r#"{"data":{"action":"ping"}}"#).await;
+            assert_eq!(answer.status, status, "{mode}: {answer:?}");
         }
     }
 }

@@ -41,7 +41,8 @@ pub struct BodyLimits {
     pub min_rate: ByteSize,
 }
 
-/// Reads and decompresses a body. The bytes in flight start at the announced length and grow with what comes.
+/// Reads and decompresses a body. The bytes in flight grow with what comes: a few clients that announce much and send little
+/// would otherwise hold the room of everybody.
 pub async fn read<B>(parts: &Parts, body: B, limits: &BodyLimits, meter: &Arc<Meter>) -> Result<(Bytes, InFlight), Fault>
 where
     B: Body<Data = Bytes>,
@@ -52,7 +53,7 @@ where
     if let Some(actual) = announced.filter(|length| *length > limits.wire.get()) {
         return Err(too_large(actual, limits));
     }
-    let mut guard = meter.reserve(announced.unwrap_or(FLOOR))?;
+    let mut guard = meter.reserve(announced.unwrap_or(FLOOR).min(FLOOR))?;
     let wire = receive(body, limits, &mut guard).await?;
     if coding == Coding::Identity {
         return Ok((wire, guard));

@@ -38,6 +38,9 @@ use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels;
 use crate::units::Secret;
 
+/// What a record header takes in memory beside its text.
+const HEADER_WEIGHT: usize = 96;
+
 /// Where Firebase's clients put their App Check token.
 const APP_CHECK: &str = "x-firebase-appcheck";
 
@@ -228,8 +231,13 @@ impl Door {
         let given = Given { path: path.as_deref(), query: query.as_deref(), id, config: &self.config };
         let decoded = events::decode(&bytes, form, &given)?;
         drop(bytes);
-        // Many small events weigh more than their bytes.
-        guard.grow((decoded.len() * size_of::<Event>()) as u64)?;
+        // Many small events, and many small headers, weigh more than their bytes.
+        let headers: usize = decoded.iter().flatten().map(|event| event.headers.len()).sum();
+        guard.grow((decoded.len() * size_of::<Event>() + headers * HEADER_WEIGHT) as u64)?;
+        if decoded.iter().flatten().any(|event| event.topic == self.callable_topic) {
+            // The same command by another way in.
+            self.check_app(&head.parts.headers).await?;
+        }
         let accepted = self.accept(head, &principal, event::Door::Events, decoded, guard).await;
         let answer = reply::results(&accepted.results, &head.context.request_id);
         Ok(holding(answer, accepted.guard))
