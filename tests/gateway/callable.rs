@@ -145,7 +145,7 @@ async fn a_call_that_neither_tier_takes_is_unavailable() {
     assert_eq!(probe.status, 503, "{}", probe.text());
 }
 
-/// Scenario: the bytes in flight are used up by bodies that do not end.
+/// Scenario: the bytes in flight are used up by a body that lacks its last byte.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_for_which_there_is_no_room_is_unavailable_with_a_wait() {
     let issuer = Issuer::start();
@@ -153,11 +153,12 @@ async fn a_call_for_which_there_is_no_room_is_unavailable_with_a_wait() {
     let token = issuer.firebase_token("demo", "u1");
     let mut holder = super::support::wire::Wire::connect(&gate, "http/1.1").await;
     let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n{{"
+        "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n"
     );
     holder.send(head).await;
+    holder.send(vec![b' '; (1 << 20) - 1]).await;
     super::support::eventually("the room is taken", Duration::from_secs(5), async || {
-        (gate.admin_get("/status").await.json()["limits"]["in_flight"].as_u64() >= Some(1 << 20)).then_some(())
+        (gate.admin_get("/status").await.json()["limits"]["in_flight"].as_u64() >= Some((1 << 20) - 1)).then_some(())
     })
     .await;
     let answer = fails(&gate, Some(&token), &json!({"action": "x"}), "unavailable", Some("overloaded")).await;
