@@ -1,6 +1,6 @@
 //! Who is let in, at the door over real HTTP: forged tokens, keys that come and go, several issuers at once.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,12 +11,9 @@ use sluicegate::listeners::http::Config;
 use sluicegate::listeners::http::routes::{Handler, Path, Table};
 
 use super::support::client::Answer;
-use super::support::eventually;
 use super::support::gate::{Gate, Setup};
 use super::support::issuer::Issuer;
-
-/// Within this a change of keys is known.
-const KNOWN: Duration = Duration::from_secs(20);
+use super::support::{DEADLINE, eventually};
 
 fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()).expect("not that late")
@@ -169,7 +166,7 @@ async fn a_token_sends_the_gate_nowhere_and_a_flood_of_unknown_keys_costs_one_re
     let (issuer, trap) = (Issuer::start(), Issuer::start());
     let gate = Setup::new().config(&oidc("outside", &issuer)).start().await;
     let good = issuer.token(&json!({}));
-    eventually("the keys are there", KNOWN, async || (send(&gate, &good).await.status == 202).then_some(())).await;
+    eventually("the keys are there", DEADLINE, async || (send(&gate, &good).await.status == 202).then_some(())).await;
     let asked = issuer.requests();
 
     let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("an RSA key");
@@ -274,7 +271,7 @@ async fn tokens_of_several_issuers_are_believed_side_by_side_and_none_for_anothe
         section("shared", "kind = \"static\"\nissuer = \"shared\"\naudience = \"gate\"\nalgorithm = \"HS256\""),
     ];
     let gate = setup.config(&config.concat()).env("SLUICEGATE__AUTH__ISSUERS__SHARED__KEY", secret).start().await;
-    eventually("all keys are there", KNOWN, async || (gate.admin_get("/readyz").await.status == 200).then_some(())).await;
+    eventually("all keys are there", DEADLINE, async || (gate.admin_get("/readyz").await.status == 200).then_some(())).await;
     let of = |iss: &str| json!({"iss": iss, "aud": "gate", "sub": "me", "iat": now(), "exp": now() + 600}).to_string();
     let by_secret = EncodingKey::from_secret(secret.as_bytes());
     for (token, principal) in [
@@ -316,7 +313,7 @@ async fn a_gate_is_not_ready_and_lets_nobody_in_until_it_has_its_issuers_keys() 
     assert_eq!(gate.admin_get("/livez").await.status, 200);
     is_refused(&gate, &token, "no keys yet").await;
     issuer.answer_with(200);
-    eventually("the gate is ready", KNOWN, async || (gate.admin_get("/readyz").await.status == 200).then_some(())).await;
+    eventually("the gate is ready", DEADLINE, async || (gate.admin_get("/readyz").await.status == 200).then_some(())).await;
     assert_eq!(send(&gate, &token).await.status, 202);
 }
 
@@ -325,10 +322,10 @@ async fn keys_that_are_rotated_are_followed_and_those_that_are_gone_are_not_beli
     let issuer = Issuer::start();
     let gate = Setup::new().config(&oidc("outside", &issuer)).start().await;
     let old = issuer.token(&json!({}));
-    eventually("the keys are there", KNOWN, async || (send(&gate, &old).await.status == 202).then_some(())).await;
+    eventually("the keys are there", DEADLINE, async || (send(&gate, &old).await.status == 202).then_some(())).await;
     issuer.rotate();
     let new = issuer.token(&json!({}));
-    eventually("the new key is known", KNOWN, async || (send(&gate, &new).await.status == 202).then_some(())).await;
+    eventually("the new key is known", DEADLINE, async || (send(&gate, &new).await.status == 202).then_some(())).await;
     is_refused(&gate, &old, "the old key").await;
 }
 
@@ -336,7 +333,7 @@ async fn keys_that_are_rotated_are_followed_and_those_that_are_gone_are_not_beli
 async fn keys_that_are_known_outlive_a_silence_of_their_issuer() {
     let issuer = Issuer::start();
     let gate = Setup::new().config(&oidc("outside", &issuer)).start().await;
-    eventually("the keys are there", KNOWN, async || (send(&gate, &issuer.token(&json!({}))).await.status == 202).then_some(())).await;
+    eventually("the keys are there", DEADLINE, async || (send(&gate, &issuer.token(&json!({}))).await.status == 202).then_some(())).await;
     let known = issuer.token(&json!({"sub": "another"}));
     issuer.answer_with(500);
     issuer.rotate();

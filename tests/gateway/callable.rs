@@ -1,6 +1,6 @@
 //! The platform's front end as it is: the Firebase JS SDK, unmodified, with an ID token of a test issuer.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -10,6 +10,7 @@ use super::support::callable::call;
 use super::support::gate::{Gate, Setup};
 use super::support::issuer::Issuer;
 use super::support::kafka::Kafka;
+use super::support::{DEADLINE, eventually};
 
 const PATH: &str = "/ingestEvent";
 const TOPIC: &str = "frontend-events";
@@ -157,14 +158,14 @@ async fn a_call_for_which_there_is_no_room_is_unavailable_with_a_wait() {
     );
     holder.send(head).await;
     holder.send(vec![b' '; (1 << 20) - 1]).await;
-    super::support::eventually("the room is taken", Duration::from_secs(5), async || {
+    eventually("the room is taken", DEADLINE, async || {
         (gate.admin_get("/status").await.json()["limits"]["in_flight"].as_u64() >= Some((1 << 20) - 1)).then_some(())
     })
     .await;
     let answer = fails(&gate, Some(&token), &json!({"action": "x"}), "unavailable", Some("overloaded")).await;
     assert!(answer["details"]["retry_after_ms"].as_u64().is_some_and(|wait| wait > 0), "{answer}");
     drop(holder);
-    super::support::eventually("the room is free again", Duration::from_secs(5), async || {
+    eventually("the room is free again", DEADLINE, async || {
         (gate.admin_get("/status").await.json()["limits"]["in_flight"] == 0).then_some(())
     })
     .await;

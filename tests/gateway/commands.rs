@@ -1,12 +1,10 @@
 //! The commands that look into the two tiers: `topics` and `inbox`, with a real broker, alone and beside a running gate.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::support::eventually;
 use super::support::gate::{Gate, Setup};
 use super::support::kafka::Kafka;
+use super::support::{DEADLINE, eventually};
 
 /// The lines that a command has printed, as JSON.
 fn objects(text: &str) -> Vec<Value> {
@@ -26,7 +24,7 @@ async fn store(gate: &Gate, count: usize) -> Vec<String> {
 
 async fn stop(gate: &mut Gate) {
     gate.sigterm();
-    assert_eq!(gate.wait(Duration::from_secs(10)).await.code(), Some(0));
+    assert_eq!(gate.wait(DEADLINE).await.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +89,7 @@ async fn topics_are_listed_and_the_missing_ones_made_only_on_request() {
     let made = setup.run(&["topics", "--create", "--json"]).await;
     assert_eq!((made.status, states(&made.stdout)), (0, ["created", "missing", "there"].map(str::to_owned).to_vec()), "{}", made.stderr);
     assert_eq!(kafka.topics().await, ["a", "c"]);
-    let seen = eventually("the broker shows it", Duration::from_secs(10), async || {
+    let seen = eventually("the broker shows it", DEADLINE, async || {
         let seen = objects(&setup.run(&["topics", "--json"]).await.stdout);
         (seen[0]["state"] == "there").then_some(seen)
     })

@@ -1,7 +1,7 @@
 //! The parts that all other tests lean on do what those think they do.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -12,12 +12,12 @@ use super::support::client::Client;
 use super::support::fault::Fault;
 use super::support::issuer::Issuer;
 use super::support::kafka::{Kafka, Options};
-use super::support::not_run;
 use super::support::process::Process;
 use super::support::security::{PASSWORD, USER};
+use super::support::{DEADLINE, not_run};
 
 async fn send(config: &mut ClientConfig, topic: &str, values: &[&str]) {
-    let producer: FutureProducer = config.set("message.timeout.ms", "20000").create().expect("a producer");
+    let producer: FutureProducer = config.set("message.timeout.ms", "60000").create().expect("a producer");
     for value in values {
         let headers = OwnedHeaders::new().insert(Header { key: "x-deml-event-id", value: Some(*value) });
         let record = FutureRecord::to(topic).key("k").payload(*value).headers(headers);
@@ -120,7 +120,7 @@ while True:
     was = now
 ";
     let mut process = Process::spawn("python", Command::new("python3").args(["-c", script]));
-    let deadline = Duration::from_secs(20);
+    let deadline = DEADLINE;
     let said = |word: &'static str| move |line: &str| (line == word).then_some(());
     process.wait_for_line("fine", deadline, said("fine"));
     let fault = Fault::inject(process.id(), "fsync", "error=EIO", None);

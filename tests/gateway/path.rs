@@ -1,12 +1,10 @@
 //! The path of an event, on a real broker: where an acknowledged event is, byte for byte.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use crate::support::eventually;
 use crate::support::gate::Setup;
 use crate::support::kafka::Kafka;
+use crate::support::{DEADLINE, eventually};
 
 /// Scenario: a gate with a healthy broker is started and the first event is sent at once.
 /// Guarantees: it is in the broker, not in the inbox, at the partition and offset that the answer names, with exactly its
@@ -47,14 +45,12 @@ async fn what_was_stored_without_a_broker_is_replayed_in_order_when_there_is_one
         ids.push(answer.json()["results"][0]["id"].as_str().expect("an id").to_owned());
     }
     gate.sigterm();
-    gate.wait(Duration::from_secs(8)).await;
+    gate.wait(DEADLINE).await;
     let setup = setup.broker(&kafka);
     assert_eq!(setup.run(&["topics", "--create"]).await.status, 0);
     let gate = setup.start().await;
-    eventually("the inbox is empty", Duration::from_secs(20), || async {
-        (gate.admin_get("/status").await.json()["inbox"]["rows"] == 0).then_some(())
-    })
-    .await;
+    eventually("the inbox is empty", DEADLINE, || async { (gate.admin_get("/status").await.json()["inbox"]["rows"] == 0).then_some(()) })
+        .await;
     let answer = gate.post("/v1/events/events", &token, r#"{"key":"k","data":20}"#).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let records = kafka.consume_all("events").await;

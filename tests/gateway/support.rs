@@ -13,6 +13,7 @@ pub mod kafka;
 pub mod kafka_read;
 pub mod process;
 pub mod security;
+pub mod stopwatch;
 pub mod wire;
 
 use std::fs::OpenOptions;
@@ -23,7 +24,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long the parts of a test may take to come up, each. Generous: the machine may be busy.
-pub const START_DEADLINE: Duration = Duration::from_secs(40);
+pub const START_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long anything may take that is only waited for, and has no bound that is promised to anybody. It costs nothing
+/// where all is well; a promise about time is held against a `Stopwatch`.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A path below the checkout.
 pub fn checkout(path: &str) -> PathBuf {

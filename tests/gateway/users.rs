@@ -4,7 +4,6 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,13 +11,10 @@ use serde_json::Value;
 
 use super::support::client::Answer;
 use super::support::gate::{Gate, Ran, Setup};
-use super::support::{eventually, free_port};
+use super::support::{DEADLINE, eventually, free_port};
 
 const PASSWORD: &str = "canary-password of ada";
 const WRONG: &str = "canary-password of eve";
-
-/// How long a running gate may take to notice.
-const SOON: Duration = Duration::from_secs(5);
 
 fn setup() -> Setup {
     let setup = Setup::new();
@@ -75,19 +71,19 @@ async fn a_user_is_let_in_where_granted_and_refused_once_removed() {
     let status = gate.admin_get("/status").await;
     assert_eq!(status.json()["auth"]["users"]["users"], 1, "{}", status.text());
     assert_eq!(setup.run(&["user", "remove", "ada"]).await.status, 0);
-    eventually("a removed user is refused", SOON, async || {
+    eventually("a removed user is refused", DEADLINE, async || {
         (post(&gate, "events", &basic("ada", PASSWORD)).await.status == 401).then_some(())
     })
     .await;
     assert_eq!(add(&setup, &["ada", "--topics", "*"]).await.status, 0);
-    eventually("one that is back is let in", SOON, async || {
+    eventually("one that is back is let in", DEADLINE, async || {
         (post(&gate, "events", &basic("ada", PASSWORD)).await.status == 202).then_some(())
     })
     .await;
 
     let (status, metrics) = (status.text(), gate.admin_get("/metrics").await.text());
     gate.sigterm();
-    assert_eq!(gate.wait(Duration::from_secs(10)).await.code(), Some(0));
+    assert_eq!(gate.wait(DEADLINE).await.code(), Some(0));
     let answers = refused.map(|answer| format!("{:?}{}", answer.headers, answer.text())).concat();
     let texts =
         [gate.lines().join("\n"), std::fs::read_to_string(&file).expect("text"), status, metrics, answers, added.stdout, added.stderr];
@@ -114,7 +110,7 @@ async fn a_broken_file_is_said_once_and_the_users_stay() {
     let gate = setup.start().await;
     std::fs::write(setup.path("users.toml"), "version = 1\n[users.ada").expect("written");
     let said = || gate.lines().iter().filter(|line| line.contains("stay in use")).count();
-    eventually("it is said", SOON, async || (said() == 1).then_some(())).await;
+    eventually("it is said", DEADLINE, async || (said() == 1).then_some(())).await;
     assert_eq!(post(&gate, "events", &basic("ada", PASSWORD)).await.status, 202);
     assert!(gate.admin_get("/status").await.json()["auth"]["users"]["last_error"].is_string());
     assert_eq!(setup.run(&["user", "list"]).await.status, 1);

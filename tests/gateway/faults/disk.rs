@@ -11,14 +11,11 @@ use std::time::Duration;
 use crate::support::client::Answer;
 use crate::support::fault::Fault;
 use crate::support::gate::Gate;
-use crate::support::{eventually, not_run};
+use crate::support::{DEADLINE, eventually, not_run};
 
 use super::ledger::{Attempt, Ledger, Outcome};
 use super::load::outcome;
 use super::{Stage, replayed, status, token};
-
-/// How long a change of the gate's state may take.
-const SOON: Duration = Duration::from_secs(20);
 
 const CALLS: &str = "fsync,fdatasync";
 
@@ -80,12 +77,12 @@ async fn a_sync_of_the_log_that_fails_latches_the_store_until_a_restart_and_lose
     stage.kafka.restart().await;
     // The broker's own path goes on, for a partition that is owed nothing.
     let through = async || (post_unnumbered(&gate, &token).await == 200).then_some(());
-    eventually("the broker takes events again", SOON, through).await;
+    eventually("the broker takes events again", DEADLINE, through).await;
     // Time enough for a replay that cannot delete what it has sent to send its 20 rows again and again: 160 times, once.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(latched(&gate).await);
     gate.sigterm();
-    gate.wait(Duration::from_secs(8)).await;
+    gate.wait(DEADLINE).await;
     let gate = stage.setup.start().await;
     replayed(&gate).await;
     assert!(!latched(&gate).await);
@@ -122,7 +119,7 @@ async fn a_sync_of_the_database_that_fails_latches_the_store_until_a_restart_and
         assert!(matches!(answer.status, 202 | 503), "{answer:?}");
         number += 1;
         let failed = async || (fault.count() > 0 && latched(&gate).await).then_some(());
-        eventually("the store is latched", SOON, failed).await;
+        eventually("the store is latched", DEADLINE, failed).await;
     }
     assert!(fault.count() > 0);
     drop(fault);
@@ -195,7 +192,7 @@ async fn a_full_disk_stops_the_inbox_alone_and_only_until_there_is_room() {
     assert_unavailable(&next(1_000).await);
     std::fs::remove_file(&file).expect("a file of ours");
     let taken = async || (next(1_000).await.status == 202).then_some(());
-    eventually("the inbox takes events when the disk has room", SOON, taken).await;
+    eventually("the inbox takes events when the disk has room", DEADLINE, taken).await;
 
     // Its own rows.
     let mut stored = 0;
@@ -214,13 +211,13 @@ async fn a_full_disk_stops_the_inbox_alone_and_only_until_there_is_room() {
     assert_eq!(next(1_000).await.status, 200);
     stage.kafka.kill_9();
     let taken = async || (next(1_000).await.status == 202).then_some(());
-    eventually("the inbox takes events when replay has made room", SOON, taken).await;
+    eventually("the inbox takes events when replay has made room", DEADLINE, taken).await;
 
     // The last byte is gone while rows are delivered: they cannot be deleted yet, and are not sent again.
     let file = disk.fill(0);
     stage.kafka.restart().await;
     let alive = async || (post_unnumbered(&gate, &token).await == 200).then_some(());
-    eventually("the broker takes events again", SOON, alive).await;
+    eventually("the broker takes events again", DEADLINE, alive).await;
     std::fs::remove_file(&file).expect("a file of ours");
     replayed(&gate).await;
     assert!(!latched(&gate).await, "no room is no fault of the disk");

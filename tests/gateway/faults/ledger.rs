@@ -109,6 +109,8 @@ pub struct Verdict {
     pub records: usize,
     /// Records beyond the first of their event.
     pub duplicates: usize,
+    /// Records of the event that has the most.
+    pub most_copies: usize,
     /// Accepted and nowhere.
     pub lost: Vec<String>,
     /// Found and never attempted, or not as they were sent.
@@ -137,10 +139,10 @@ impl Verdict {
 
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { attempts, acked, by_inbox, unknown, records, duplicates, .. } = self;
+        let Self { attempts, acked, by_inbox, unknown, records, duplicates, most_copies, .. } = self;
         write!(
             f,
-            "{attempts} attempts, {acked} accepted ({by_inbox} by the inbox), {unknown} unknown; {records} records, {duplicates} duplicates"
+            "{attempts} attempts, {acked} accepted ({by_inbox} by the inbox), {unknown} unknown; {records} records, {duplicates} duplicates, at most {most_copies} of one"
         )
     }
 }
@@ -172,11 +174,6 @@ impl Ledger {
         self.lock().values().filter(|entry| matches!(entry.outcome, Outcome::Ack { .. })).count()
     }
 
-    /// How many attempts were refused so far, with one of those codes that a sender may try again.
-    pub fn retryable(&self) -> usize {
-        self.lock().values().filter(|entry| matches!(entry.outcome, Outcome::Reject { retryable: true, .. })).count()
-    }
-
     /// How long after `since` the inbox answered for the first time.
     pub fn first_inbox_answer(&self, since: Instant) -> Option<Duration> {
         let entries = self.lock();
@@ -189,6 +186,7 @@ impl Ledger {
         let entries = self.lock();
         let mut verdict = Verdict { attempts: entries.len(), records: broker.len(), ..Verdict::default() };
         let mut firsts: HashMap<Name, &Found> = HashMap::new();
+        let mut copies: HashMap<Name, usize> = HashMap::new();
         let mut sorted: Vec<&Found> = broker.iter().collect();
         sorted.sort_by_key(|found| (&found.topic, found.partition, found.offset));
         for found in sorted {
@@ -200,8 +198,10 @@ impl Ledger {
                 Entry::Occupied(_) => verdict.duplicates += 1,
                 Entry::Vacant(first) => drop(first.insert(found)),
             }
+            *copies.entry(found.name).or_default() += 1;
             compare(found, entry, &mut verdict);
         }
+        verdict.most_copies = copies.into_values().max().unwrap_or(0);
         let rows: HashSet<&str> = inbox_ids.iter().map(String::as_str).collect();
         let mut names_of_ids: HashMap<&str, usize> = HashMap::new();
         for (name, entry) in entries.iter() {
@@ -302,7 +302,7 @@ mod tests {
         broker.push(Found { offset: 20, ..broker[3].clone() });
         let verdict = ledger.check(&broker, &[]);
         verdict.assert_clean();
-        assert_eq!((verdict.records, verdict.duplicates), (21, 1));
+        assert_eq!((verdict.records, verdict.duplicates, verdict.most_copies), (21, 1, 2));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::support::client::{Answer, Client};
 use crate::support::gate::Gate;
+use crate::support::stopwatch::{Stopwatch, Took};
 
 use super::ledger::{Attempt, Ledger, Name, Outcome};
 use super::{DENIED_TOPIC, TOPICS};
@@ -49,6 +50,12 @@ pub fn seed(test: &str) -> u64 {
     seed
 }
 
+/// No refusal for want of time comes earlier than the answer's deadline of 3 s, of which the gate keeps a little for itself.
+const RAN_OUT: Duration = Duration::from_millis(2_800);
+
+/// The least that is left for a commit when the gate has waited for a new producer's first acknowledgement.
+const STALL: Duration = Duration::from_millis(300);
+
 /// One that sends over a connection of its own, and keeps its numbers when the gate is another one.
 #[derive(Debug)]
 struct Sender {
@@ -74,9 +81,11 @@ pub struct Tally {
     /// Requests that were answered.
     pub answered: usize,
     /// The longest time that an answer took, by our own clock.
-    pub slowest: Duration,
-    /// Statuses other than 200, 202 and 207, with the answer.
+    pub slowest: Took,
+    /// Answers that refuse an event which was not meant to be refused.
     pub refused: Vec<String>,
+    /// Those that had to refuse it, because the machine stood still until their deadline was over.
+    pub held_up: usize,
     /// Requests without an answer.
     pub errors: Vec<String>,
 }
@@ -143,6 +152,7 @@ impl Load {
             self.senders.push(sender);
             all.answered += tally.answered;
             all.slowest = all.slowest.max(tally.slowest);
+            all.held_up += tally.held_up;
             all.refused.extend(tally.refused);
             all.errors.extend(tally.errors);
         }
@@ -175,19 +185,20 @@ impl Line {
             };
             let size = size.min(left);
             let (names, body) = self.batch(&mut sender, size);
-            let started = Instant::now();
+            let watch = Stopwatch::start();
             let headers = [("authorization", self.token.as_str()), ("content-type", "application/json")];
             match self.client.send(Method::POST, &self.url, &headers, body).await {
                 Ok(answer) => {
                     tally.answered += 1;
-                    tally.slowest = tally.slowest.max(started.elapsed());
-                    note(&self.ledger, &names, &answer, &mut tally);
+                    let took = watch.read();
+                    tally.slowest = tally.slowest.max(took);
+                    note(&self.ledger, &names, &answer, took, &mut tally);
                     if answer.header("connection") == Some("close") {
                         break; // The gate asks its client to go elsewhere.
                     }
                 }
                 Err(error) => {
-                    tally.errors.push(format!("after {:?}: {error}", started.elapsed()));
+                    tally.errors.push(format!("after {}: {error}", watch.read()));
                     break;
                 }
             }
@@ -249,16 +260,30 @@ impl Sender {
 }
 
 /// Writes down what an answer says of each event.
-fn note(ledger: &Ledger, names: &[Name], answer: &Answer, tally: &mut Tally) {
+fn note(ledger: &Ledger, names: &[Name], answer: &Answer, took: Took, tally: &mut Tally) {
     let body = answer.json();
-    if !matches!(answer.status, 200 | 202 | 207) && !all_meant_to_fail(&body) {
-        tally.refused.push(format!("{} {}", answer.status, answer.text().chars().take(300).collect::<String>()));
-    }
     let results = body["results"].as_array();
-    for (place, name) in names.iter().enumerate() {
-        let result = results.map_or(&body, |results| &results[place]);
-        ledger.outcome(*name, outcome(result));
+    let outcomes: Vec<_> = (0..names.len()).map(|place| outcome(results.map_or(&body, |results| &results[place]))).collect();
+    let unexpected = !matches!(answer.status, 200 | 202 | 207) && !all_meant_to_fail(&body);
+    let retryable = |outcome: &Outcome| match outcome {
+        Outcome::Reject { code, retryable: true } => Some(code.clone()),
+        _ => None,
+    };
+    let refusals: Vec<String> = outcomes.iter().filter_map(retryable).collect();
+    if unexpected || !refusals.is_empty() {
+        if is_held_up(took) && !refusals.is_empty() && refusals.iter().all(|code| code == "unavailable") {
+            tally.held_up += 1;
+        } else {
+            tally.refused.push(format!("{} after {took}: {}", answer.status, answer.text().chars().take(300).collect::<String>()));
+        }
     }
+    names.iter().zip(outcomes).for_each(|(name, outcome)| ledger.outcome(*name, outcome));
+}
+
+/// The inbox has the rest of the answer's deadline for its commit. A refusal is honest when the deadline is over, and the
+/// machine has stalled meanwhile; one that comes early, or on a machine that is well, is a fault.
+fn is_held_up(took: Took) -> bool {
+    took.whole >= RAN_OUT && took.stalled >= STALL
 }
 
 /// A batch of which every event was one that must be refused has its refusal's own status.

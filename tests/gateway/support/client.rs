@@ -1,7 +1,6 @@
 //! An HTTP client as a sender would have one: TLS with the gate's authority, kept connections, a deadline.
 
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri};
@@ -11,10 +10,8 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use super::DEADLINE;
 use super::wire::tls_config;
-
-/// No answer of the gate takes longer.
-const ANSWER: Duration = Duration::from_secs(20);
 
 /// One sender: its connections are its own. Clones share them.
 #[derive(Clone)]
@@ -69,6 +66,6 @@ impl Client {
             let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
             Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
         };
-        tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")))
+        tokio::time::timeout(DEADLINE, answer).await.unwrap_or_else(|_| Err(format!("no answer within {DEADLINE:?}")))
     }
 }

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
+use super::DEADLINE;
 use super::process::Process;
 
 /// System calls that fail, until dropped.
@@ -26,7 +26,7 @@ impl Fault {
             strace.arg("-P").arg(path);
         }
         let mut process = Process::spawn("strace", &mut strace);
-        process.wait_for_line("attached", Duration::from_secs(10), |line| line.contains("attached").then_some(()));
+        process.wait_for_line("attached", DEADLINE, |line| line.contains("attached").then_some(()));
         Self(process)
     }
 
@@ -41,7 +41,7 @@ impl Drop for Fault {
         // In order, so that strace lets go of the process instead of leaving it stopped.
         if self.0.exited().is_none() {
             self.0.signal("INT");
-            self.0.join(Duration::from_secs(10));
+            self.0.join(DEADLINE);
         }
     }
 }

@@ -19,6 +19,16 @@ use super::client::{Answer, Client};
 use super::process::Process;
 use super::{START_DEADLINE, kafka::Kafka};
 
+/// The deadlines of a patient gate. With those that it is shipped with, a broker or a disk that a busy machine holds up for
+/// a second is a broken one, and an event takes the inbox, or is refused: rightly, and not what most tests are about.
+const PATIENT: [(&str, &str); 5] = [
+    ("SLUICEGATE__SINK__FAILOVER_AFTER", "20s"),
+    ("SLUICEGATE__SINK__FIRST_ACK", "20s"),
+    ("SLUICEGATE__SINK__SEND_DEADLINE", "25s"),
+    ("SLUICEGATE__SINK__ANSWER_DEADLINE", "30s"),
+    ("SLUICEGATE__SINK__MESSAGE_TIMEOUT", "60s"),
+];
+
 /// What a gate is started with. Clones share the folder: `start` again is the same gate after its end.
 #[derive(Clone)]
 pub struct Setup {
@@ -40,11 +50,22 @@ pub struct Ran {
 }
 
 impl Setup {
-    /// A gate with no configuration and no broker, in an empty folder.
+    /// A patient gate with no configuration and no broker, in an empty folder.
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("sluicegate-gate-").tempdir().expect("a temporary folder");
         let setup = Self { dir: Arc::new(dir), env: BTreeMap::new(), under: Vec::new() };
+        let setup = setup.patient();
         setup.env("SLUICEGATE__LISTENERS__BIND", "127.0.0.1:0").env("SLUICEGATE__ADMIN__BIND", "127.0.0.1:0").env("STRUCTURED_LOGS", "true")
+    }
+
+    /// With deadlines that a busy machine does not miss.
+    pub fn patient(self) -> Self {
+        PATIENT.into_iter().fold(self, |setup, (name, value)| setup.env(name, value))
+    }
+
+    /// With the deadlines that the gate is shipped with, for tests of what happens when they are over.
+    pub fn as_shipped(self) -> Self {
+        PATIENT.into_iter().fold(self, |setup, (name, _)| setup.without_env(name))
     }
 
     /// With this broker as its sink.

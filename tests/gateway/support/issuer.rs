@@ -6,12 +6,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
+
+use super::DEADLINE;
 
 /// The issuer: its keys, and the listener that publishes them.
 pub struct Issuer {
@@ -139,7 +141,7 @@ impl Drop for Issuer {
 impl Shared {
     /// Answers one request and closes: the gate asks seldom.
     fn answer(&self, mut stream: &TcpStream) {
-        drop(stream.set_read_timeout(Some(Duration::from_secs(5))));
+        drop(stream.set_read_timeout(Some(DEADLINE)));
         let mut lines = BufReader::new(stream).lines();
         let Some(Ok(request)) = lines.next() else { return };
         for line in lines.by_ref() {

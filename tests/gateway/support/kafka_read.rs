@@ -13,12 +13,12 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::kafka::Kafka;
-use super::{START_DEADLINE, eventually};
+use super::{DEADLINE, START_DEADLINE, eventually};
 
 /// How long one question to the broker may take.
-const ASK: Duration = Duration::from_secs(10);
+const ASK: Duration = DEADLINE;
 /// How long a read of a whole topic may take.
-const READ: Duration = Duration::from_secs(120);
+const READ: Duration = Duration::from_secs(240);
 
 /// One record as it lies in the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]

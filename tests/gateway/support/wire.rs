@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -10,10 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::DEADLINE;
 use super::gate::Gate;
-
-/// How long the other end may be silent before a test gives up on it.
-const SILENCE: Duration = Duration::from_secs(20);
 
 /// Any stream that bytes go over.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -47,11 +44,11 @@ impl Wire {
         let mut all = Vec::new();
         let mut chunk = [0; 16 * 1024];
         loop {
-            match tokio::time::timeout(SILENCE, self.stream.read(&mut chunk)).await {
+            match tokio::time::timeout(DEADLINE, self.stream.read(&mut chunk)).await {
                 // A close without close_notify, or a reset, is a close to this test.
                 Ok(Ok(0) | Err(_)) => return all,
                 Ok(Ok(n)) => all.extend_from_slice(&chunk[..n]),
-                Err(_) => panic!("silence for {SILENCE:?} after: {}", String::from_utf8_lossy(&all)),
+                Err(_) => panic!("silence for {DEADLINE:?} after: {}", String::from_utf8_lossy(&all)),
             }
             if !end.is_empty() && all.windows(end.len()).any(|window| window == end) {
                 return all;
