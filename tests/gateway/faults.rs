@@ -70,7 +70,7 @@ impl Stage {
     }
 
     fn with(kafka: Kafka) -> Self {
-        let setup = Setup::new().as_shipped().config(CONFIG).broker(&kafka);
+        let setup = Setup::new().shipped().config(CONFIG).broker(&kafka);
         Self { kafka, setup, ledger: Arc::default() }
     }
 

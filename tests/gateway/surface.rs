@@ -264,7 +264,7 @@ async fn what_is_secret_stands_in_no_log_no_status_no_metric_and_no_answer() {
         .env("REDPANDA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
         .env("REDPANDA_SASL_USERNAME", "gate")
         .env("REDPANDA_SASL_PASSWORD", password)
-        .as_shipped();
+        .shipped();
     let checked = setup.run(&["check"]).await;
     assert_eq!(checked.status, 0, "{}", checked.stderr);
     let mut gate = setup.start().await;

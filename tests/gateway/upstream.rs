@@ -46,7 +46,7 @@ async fn a_broker_that_refuses_our_credentials_is_a_broker_that_is_down_and_is_s
     kafka.create_topic("events", 1, &[]).await;
     let wrong_authority = setup(&kafka, "PLAIN", PASSWORD).without_env("REDPANDA_SSL_CA_B64");
     for setup in [setup(&kafka, "SCRAM-SHA-256", "wrong-canary-1"), setup(&kafka, "PLAIN", "wrong-canary-1"), wrong_authority] {
-        let gate = setup.as_shipped().start().await;
+        let gate = setup.shipped().start().await;
         let token = gate.token(&["--sub", "me"]).await;
         let answer = gate.post("/v1/events/events", &token, "{\"data\":1}").await;
         assert_eq!(answer.status, 202, "{}", answer.text());

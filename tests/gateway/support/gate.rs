@@ -64,7 +64,7 @@ impl Setup {
     }
 
     /// With the deadlines that the gate is shipped with, for tests of what happens when they are over.
-    pub fn as_shipped(self) -> Self {
+    pub fn shipped(self) -> Self {
         PATIENT.into_iter().fold(self, |setup, (name, _)| setup.without_env(name))
     }
 
