@@ -15,6 +15,7 @@ pub mod jws;
 pub mod key;
 pub mod mint;
 mod principal;
+pub mod sasl;
 pub mod scram;
 mod tokens;
 pub mod users;

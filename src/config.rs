@@ -33,6 +33,8 @@ pub struct Config {
     pub listeners: listeners::Config,
     /// The HTTPS door: its routes, bodies and origins.
     pub http: door::Config,
+    /// The Kafka door: what producers are told to connect to, who its one user is where there is no file of them, its bounds.
+    pub kafka: listeners::kafka::Config,
     /// Who is let in: the issuers of tokens and their keys, and users with passwords.
     pub auth: auth::Config,
     /// How much is let in: bytes in flight in all, and quotas by tier.
@@ -60,6 +62,7 @@ impl Default for Config {
             insecure: false,
             listeners: listeners::Config::default(),
             http: door::Config::default(),
+            kafka: listeners::kafka::Config::default(),
             auth: auth::Config::default(),
             limits: limits::Config::default(),
             routes: vec![route::RouteConfig::default()],
@@ -163,6 +166,7 @@ impl Config {
         let mut all = vec![
             ("listeners", self.listeners.mistakes()),
             ("http", self.http.mistakes()),
+            ("kafka", self.kafka.mistakes()),
             ("auth", self.auth.mistakes()),
             ("limits", self.limits.mistakes()),
             ("routes", route::mistakes(&self.routes)),

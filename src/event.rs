@@ -140,6 +140,8 @@ pub enum Door {
     Events,
     /// The Firebase callable function.
     Callable,
+    /// The Kafka protocol.
+    Kafka,
 }
 
 impl Door {
@@ -148,6 +150,7 @@ impl Door {
         match self {
             Self::Events => "events",
             Self::Callable => "callable",
+            Self::Kafka => "kafka",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! here, once. What the broker has not acknowledged by its deadline is the inbox's; what neither took is refused with
 //! what is known of it.
 
+mod records;
 mod store;
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use crate::sink::catalog::{Facts, Lookup};
 use crate::sink::{Fate, Sink, Unsent};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{self, Outcome};
+
+pub use records::{Admitted, Landed, RecordsOutcomes, RecordsPart, RecordsRequest, TopicState};
 
 /// After which time to try again when the catalog cannot say whether a topic exists.
 const UNSURE_WAIT: Duration = Duration::from_secs(1);

@@ -34,7 +34,9 @@
 
 pub mod event;
 pub mod receipt;
+pub mod records;
 pub mod units;
+pub mod wire;
 
 pub mod listeners;
 

@@ -5,6 +5,7 @@
 
 mod config;
 pub mod http;
+pub mod kafka;
 mod sniff;
 pub mod tls;
 

@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod catalog;
 mod config;
 pub mod flight;
+pub mod forward;
 pub mod partition;
 mod producer;
 pub mod report;

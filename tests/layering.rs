@@ -15,7 +15,7 @@ struct Area {
 }
 
 /// Small areas that everything may use, and that use nothing but each other.
-const LEAVES: &[&str] = &["event", "receipt", "units", "telemetry", "drain", "limits::inflight"];
+const LEAVES: &[&str] = &["event", "receipt", "units", "telemetry", "drain", "limits::inflight", "records", "wire"];
 
 const fn area(module: &'static str, may: &'static [&'static str], why: &'static str) -> Area {
     Area { module, may, why }
@@ -32,6 +32,8 @@ const AREAS: &[Area] = &[
     area("units", &[], "a leaf"),
     area("event", &[], "a leaf; a batch carries its guard"),
     area("receipt", &[], "a leaf; outcomes carry their guard"),
+    area("records", &[], "a leaf: a producer's batch"),
+    area("wire", &[], "a leaf: Kafka's wire, bounded"),
     area("telemetry", &[], "a leaf"),
     area("drain", &[], "a leaf"),
     area("gate", &[], "a leaf of the trunk: which partitions are closed to the broker"),

@@ -58,6 +58,8 @@ pub(super) const NAMES: &[Name] = &[
     name("FIREBASE_PROJECT_ID", "auth.issuers.firebase.topics", Suggests("frontend-events")),
     name("FIREBASE_PROJECT_ID", "auth.issuers.firebase.tier_claim", Suggests("tier")),
     name("CORS_ALLOWED_ORIGINS", "http.cors_allowed_origins", Text),
+    name("PUBLIC_REDPANDA_HOST", "kafka.advertised_host", Text),
+    name("PUBLIC_REDPANDA_PORT", "kafka.advertised_port", Text),
     name("REDPANDA_BROKERS", "sink.brokers", Text),
     name("REDPANDA_SECURITY_PROTOCOL", "sink.security_protocol", Capitals),
     name("REDPANDA_SASL_MECHANISM", "sink.sasl_mechanism", Capitals),

@@ -399,7 +399,7 @@ mod tests {
         for refusal in refusals {
             assert_eq!(Outcome::refused(refusal.code()).as_str(), refusal.code());
         }
-        for door in [crate::event::Door::Events, crate::event::Door::Callable] {
+        for door in [crate::event::Door::Events, crate::event::Door::Callable, crate::event::Door::Kafka] {
             assert_eq!(Door::named(door.as_str()).as_str(), door.as_str());
         }
     }

@@ -74,6 +74,8 @@ label! {
         Events = "events",
         /// The Firebase callable function.
         Callable = "callable",
+        /// The Kafka protocol.
+        Kafka = "kafka",
         /// `/livez` and `/readyz` on a door.
         Probe = "probe",
         /// The admin listener.
