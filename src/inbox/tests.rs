@@ -41,7 +41,14 @@ impl Store {
 
     fn parcel(&self, id: &str, arrival: u64, not_before_ms: i64) -> Parcel {
         let routed = record(id, "v");
-        Parcel { name: routed.name(), routed, arrival, not_before_ms, maybe: not_before_ms > 0, owed: self.gates.owe(&topic(), 0) }
+        Parcel {
+            name: routed.name(),
+            content: row::Content::Event(routed),
+            arrival,
+            not_before_ms,
+            maybe: not_before_ms > 0,
+            owed: self.gates.owe(&topic(), 0),
+        }
     }
 
     async fn store(&self, id: &str, arrival: u64, not_before_ms: i64) -> Result<Stored, StoreError> {
@@ -50,7 +57,7 @@ impl Store {
 
     async fn ids(&self) -> Vec<String> {
         let rows = self.inbox.rows((topic(), 0), 100).await;
-        rows.iter().map(|row| row::decode(&row.topic, &row.body).expect("a record").id().to_string()).collect()
+        rows.iter().map(|row| row.content().expect("a record").id().to_string()).collect()
     }
 }
 

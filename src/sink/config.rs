@@ -76,6 +76,8 @@ pub struct Config {
     pub send_deadline: Span,
     /// Every request is answered by then.
     pub answer_deadline: Span,
+    /// A Kafka producer's batch that neither the broker nor the inbox can take waits so long; then its client is told to try again.
+    pub outage_hold: Span,
     /// How long the producer goes on trying to deliver what is in the inbox already. A success deletes the inbox's row;
     /// longer means fewer duplicates after a short outage, shorter an earlier replay.
     pub message_timeout: Span,
@@ -103,6 +105,7 @@ impl Default for Config {
             first_ack: Span::secs(3),
             send_deadline: Span::secs(2),
             answer_deadline: Span::secs(3),
+            outage_hold: Span::secs(5),
             message_timeout: Span::secs(10),
             catalog_refresh: Span::secs(10),
             properties: BTreeMap::new(),
