@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::admin::{Admin, Command};
 use crate::auth::Authenticator;
-use crate::auth::dev::{DEV_ISSUER, DevKey};
+use crate::auth::dev::{self, DEV_ISSUER, DEV_USER, DevKey};
 use crate::auth::users::Users;
 use crate::config::Config;
 use crate::drain::{Drain, Phase};
@@ -33,6 +33,7 @@ use crate::sink::Sink;
 use crate::sink::catalog::Catalog;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::DrainPhase;
+use crate::units::Secret;
 
 /// How long a cold start waits for the broker's first signs of life before it serves without them.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -130,6 +131,8 @@ pub struct App {
 pub struct Development {
     /// A token for every topic.
     pub token: String,
+    /// The password of the user [`DEV_USER`], who may send to every topic as well.
+    pub password: Secret,
     /// The certificate authority to trust; none: the gate speaks in plain text.
     pub ca: Option<PathBuf>,
 }
@@ -286,7 +289,7 @@ impl App {
 pub fn preflight(config: &Config) -> Vec<String> {
     let tls = (config.listeners.tls == TlsMode::Files).then(|| Tls::new(&config.listeners).err()).flatten();
     let inbox = (config.inbox.kind == Kind::Disk).then(|| crate::inbox::check(&config.inbox).err()).flatten();
-    let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file).err());
+    let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file, config.auth.given().as_ref()).err());
     let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
     let app_check = config.http.callable.app_check.authenticator().err();
     let said = [
@@ -324,17 +327,19 @@ async fn bind_admin(config: &Config) -> Result<Option<(SocketAddr, tokio::net::T
     Ok(Some((address, listener)))
 }
 
-/// A developer's own gate issues its own tokens.
+/// A developer's own gate issues its own tokens, and has one user.
 fn develop(config: &mut Config) -> Result<Development, StartError> {
     let dir = config.listeners.generated_dir.clone();
-    let failed = |error: &dyn std::fmt::Display| StartError::Failed(format!("no development key in `{}`: {error}", dir.display()));
+    let failed = |error: &dyn std::fmt::Display| StartError::Failed(format!("no development credentials in `{}`: {error}", dir.display()));
     let key = DevKey::load_or_create(&dir).map_err(|error| failed(&error))?;
     let issuer = key.issuer_config();
     let every = "*".parse().expect("a prefix of nothing is a grant");
     let token = crate::auth::mint::mint(&issuer, "developer", &[every], Duration::from_secs(86_400)).map_err(|error| failed(&error))?;
     config.auth.issuers.insert(DEV_ISSUER.to_owned(), issuer);
+    let password = dev::password(&dir).map_err(|error| failed(&error))?;
+    (config.auth.kafka_user, config.auth.kafka_password) = (Some(DEV_USER.to_owned()), password.clone());
     let ca = (config.listeners.tls == TlsMode::Generated).then(|| dir.join("ca.pem"));
-    Ok(Development { token, ca })
+    Ok(Development { token, password, ca })
 }
 
 async fn carry_out(inbox: Arc<Inbox>, command: Command) -> Result<u64, String> {

@@ -159,6 +159,8 @@ vocabulary! {
     bound_refusals: By<Bound, Counter>,
     /// Credentials refused, by reason.
     auth_failures: By<AuthFailure, Counter>,
+    /// Logins by SCRAM with the client's half of the nonce said twice, as librdkafka before 2.6.1 does (`auth.repeated_nonce`).
+    sasl_repeated_nonces: Counter,
     /// Fetches of issuers' keys.
     key_refreshes: By<Ended, Counter>,
     /// Batches refused by a quota, by what it counts.
