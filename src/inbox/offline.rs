@@ -46,7 +46,11 @@ pub struct Shown {
     pub entry: Entry,
     /// Who sent it.
     pub principal: String,
-    /// What it holds: one record of an event, all records of a producer's batch.
+    /// The record of an event.
+    #[serde(flatten)]
+    pub record: Option<ShownRecord>,
+    /// The records of a producer's batch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<ShownRecord>,
     /// Why the records, or those behind them, are not shown.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,15 +153,16 @@ fn content(name: &[u8], topic: &str, partition: i32, body: &[u8]) -> Option<Cont
 fn shown(entry: Entry, body: &[u8]) -> Shown {
     let found = content(&hex::decode(&entry.name).unwrap_or_default(), &entry.topic, entry.partition, body);
     let principal = found.as_ref().map_or_else(String::new, |content| content.principal().to_owned());
-    let (records, unreadable) = match found {
-        Some(Content::Event(routed)) => (vec![of_event(&routed)], None),
+    let mut shown = Shown { entry, principal, record: None, records: Vec::new(), unreadable: None };
+    match found {
+        Some(Content::Event(routed)) => shown.record = Some(of_event(&routed)),
         Some(Content::Records(records)) => match records.batch().records(SHOWN_BYTES) {
-            Ok(found) => (found.into_iter().map(of_batch).collect(), None),
-            Err(bad) => (Vec::new(), Some(bad.to_string())),
+            Ok(found) => shown.records = found.into_iter().map(of_batch).collect(),
+            Err(bad) => shown.unreadable = Some(bad.to_string()),
         },
-        None => (Vec::new(), Some(format!("the body is not one of ours: {}", String::from_utf8_lossy(body)))),
-    };
-    Shown { entry, principal, records, unreadable }
+        None => shown.unreadable = Some(format!("the body is not one of ours: {}", text(body))),
+    }
+    shown
 }
 
 fn of_event(routed: &Routed) -> ShownRecord {

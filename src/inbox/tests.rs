@@ -204,7 +204,8 @@ async fn a_person_can_list_and_read_what_is_in_it() {
     assert_eq!(listed.iter().map(|entry| entry.state).collect::<Vec<_>>(), ["ready", "held"]);
     for wanted in [stored.name.as_str(), "a"] {
         let shown = offline::show(dir.path(), wanted).expect("readable").expect("there");
-        assert_eq!((shown.entry.id.as_str(), shown.value.as_str(), shown.key.as_deref()), ("a", "v", Some("k")));
+        let record = shown.record.expect("an event");
+        assert_eq!((shown.entry.id.as_str(), record.value.as_deref(), record.key.as_deref()), ("a", Some("v"), Some("k")));
     }
     assert!(offline::show(dir.path(), "nobody").expect("readable").is_none());
 }
