@@ -29,6 +29,7 @@ use crate::route::Routed;
 use breaker::{Breaker, Patience, State};
 use catalog::{Catalog, Lookup, Source};
 use flight::{Flight, Pending};
+use forward::Upstream;
 use producer::Producer;
 use report::{Never, Report};
 
@@ -94,6 +95,7 @@ pub struct Sink {
     breaker: Arc<Breaker>,
     catalog: Arc<Catalog>,
     producer: Option<Arc<Producer>>,
+    upstream: Option<Arc<Upstream>>,
     sticky: AtomicU32,
 }
 
@@ -106,28 +108,38 @@ impl Sink {
             probe_every: Duration::from_secs(1),
         };
         let breaker = Arc::new(Breaker::new(patience, Instant::now()));
-        let producer = if config.brokers.is_empty() {
-            None
+        let (producer, upstream) = if config.brokers.is_empty() {
+            (None, None)
         } else {
             let settings = config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
-            Some(Arc::new(Producer::new(settings, Arc::clone(&breaker)).map_err(|error| error.to_string())?))
+            let producer = Producer::new(settings, Arc::clone(&breaker)).map_err(|error| error.to_string())?;
+            let upstream = Upstream::new(&config).map_err(|(key, what)| format!("sink.{key} {what}"))?;
+            (Some(Arc::new(producer)), Some(upstream))
         };
-        Ok(Self { config, gates, breaker, catalog, producer, sticky: AtomicU32::new(0) })
+        Ok(Self { config, gates, breaker, catalog, producer, upstream, sticky: AtomicU32::new(0) })
     }
 
-    /// Starts what keeps it: the catalog's refresh and the watch over the producer.
+    /// Starts what keeps it: the catalog's refresh, the watch over the producer, and the raw leg.
     pub fn start(self: &Arc<Self>, drain: &Drain, wanted: Box<dyn Fn(&Topic) -> bool + Send + Sync>) -> Result<(), String> {
         let Some(producer) = &self.producer else { return Ok(()) };
         let settings = self.config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
         let source = Source::new(&settings, wanted).map_err(|error| error.to_string())?;
         tokio::spawn(Arc::clone(&self.catalog).keep_fresh(source, self.config.catalog_refresh.get(), drain.signal()));
         tokio::spawn(supervisor::watch(Arc::clone(&self.breaker), Arc::clone(producer), Arc::clone(&self.catalog), drain.signal()));
+        if let Some(upstream) = &self.upstream {
+            upstream.start(drain);
+        }
         Ok(())
     }
 
     /// Whether a broker is configured.
     pub fn has_broker(&self) -> bool {
         self.producer.is_some()
+    }
+
+    /// The raw leg, where a broker is configured.
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.upstream.as_ref()
     }
 
     /// The settings.
