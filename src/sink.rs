@@ -112,23 +112,22 @@ impl Sink {
             probe_every: Duration::from_secs(1),
         };
         let breaker = Arc::new(Breaker::new(patience, Instant::now()));
-        let producer = if config.brokers.is_empty() {
-            None
+        let (producer, upstream) = if config.brokers.is_empty() {
+            (None, None)
         } else {
             let settings = config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
-            Some(Arc::new(Producer::new(settings, Arc::clone(&breaker)).map_err(|error| error.to_string())?))
-        };
-        let raw = if config.brokers.is_empty() {
-            None
-        } else {
+            let producer = Producer::new(settings, Arc::clone(&breaker)).map_err(|error| error.to_string())?;
             let upstream = Upstream::new(&config).map_err(|(key, what)| format!("sink.{key} {what}"))?;
-            let breaker = Arc::new(Breaker::new(patience, Instant::now()));
-            Some(Raw::new(upstream, breaker, Arc::new(Lanes::default())))
+            (Some(Arc::new(producer)), Some(upstream))
         };
+        let raw = upstream.map(|upstream| {
+            let breaker = Arc::new(Breaker::new(patience, Instant::now()));
+            Raw::new(upstream, breaker, Arc::new(Lanes::default()))
+        });
         Ok(Self { config, gates, breaker, catalog, producer, raw, sticky: AtomicU32::new(0) })
     }
 
-    /// Starts what keeps it: the catalog's refresh and the watch over the producer.
+    /// Starts what keeps it: the catalog's refresh, the watch over the producer, and the raw leg.
     pub fn start(self: &Arc<Self>, drain: &Drain, wanted: Box<dyn Fn(&Topic) -> bool + Send + Sync>) -> Result<(), String> {
         let Some(producer) = &self.producer else { return Ok(()) };
         let settings = self.config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
@@ -137,6 +136,9 @@ impl Sink {
         let breakers =
             supervisor::Breakers { producer: Arc::clone(&self.breaker), raw: self.raw.as_ref().map(|raw| Arc::clone(raw.breaker())) };
         tokio::spawn(supervisor::watch(breakers, Arc::clone(producer), Arc::clone(&self.catalog), drain.signal()));
+        if let Some(raw) = &self.raw {
+            raw.upstream().start(drain);
+        }
         Ok(())
     }
 

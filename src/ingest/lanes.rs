@@ -324,7 +324,7 @@ impl Ingest {
             content: Content::Records(Arc::clone(&trial.journey.records)),
             name,
             arrival: trial.arrival,
-            not_before_ms: if pending { not_before_ms(self.held_for()) } else { 0 },
+            not_before_ms: if pending { not_before_ms(self.upstream_for()) } else { 0 },
             maybe: pending || trial.doubt == Doubt::MaybeDelivered,
             owed: self.sink.gates().owe(original.topic(), original.partition()),
         };
@@ -360,6 +360,11 @@ impl Ingest {
                 else => return Err(unavailable(doubt)),
             }
         }
+    }
+
+    /// How long a batch may stay upstream: it waits for its turn, and then for its answer.
+    fn upstream_for(&self) -> Duration {
+        self.sink.config().raw_timeout.get() * 2 + Duration::from_secs(2)
     }
 
     /// The answer that comes after the row's commit goes to the inbox, through the same queue as the row.

@@ -140,7 +140,7 @@ impl Ingest {
     }
 
     /// How long the producer may still deliver what it has.
-    pub(super) fn held_for(&self) -> Duration {
+    fn held_for(&self) -> Duration {
         self.sink.config().message_timeout.get() + Duration::from_secs(2)
     }
 }

@@ -83,6 +83,14 @@ pub struct Config {
     pub message_timeout: Span,
     /// How often the catalog of topics is fetched.
     pub catalog_refresh: Span,
+    /// Connections to each broker over which record batches of Kafka clients are forwarded, 1 to 64. More are of use to many
+    /// partitions at once.
+    pub raw_connections: usize,
+    /// A forwarded request without an answer for this long is given up: its connection is closed, and nobody knows whether its
+    /// batches are stored. A batch that could not be written for as long is not sent.
+    pub raw_timeout: Span,
+    /// Bytes of record batches that may wait for their turn to be forwarded. What is over is not sent, and takes the inbox.
+    pub raw_queue: ByteSize,
     /// Further librdkafka properties, passed through as they are. Those that carry the promise are a mistake.
     pub properties: BTreeMap<String, String>,
 }
@@ -108,6 +116,9 @@ impl Default for Config {
             outage_hold: Span::secs(5),
             message_timeout: Span::secs(10),
             catalog_refresh: Span::secs(10),
+            raw_connections: 4,
+            raw_timeout: Span::secs(10),
+            raw_queue: ByteSize::mib(64),
             properties: BTreeMap::new(),
         }
     }
@@ -137,8 +148,12 @@ impl SecurityProtocol {
         }
     }
 
-    const fn has_sasl(self) -> bool {
+    pub(super) const fn has_sasl(self) -> bool {
         matches!(self, Self::SaslPlaintext | Self::SaslSsl)
+    }
+
+    pub(super) const fn has_tls(self) -> bool {
+        matches!(self, Self::Ssl | Self::SaslSsl)
     }
 }
 
@@ -157,7 +172,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha512 => "SCRAM-SHA-512",
@@ -228,6 +243,12 @@ impl Config {
         }
         if self.linger > Span::millis(1_000) {
             say("linger", "must be at most 1s; 5ms keeps single events quick".into());
+        }
+        if !(1..=64).contains(&self.raw_connections) {
+            say("raw_connections", "must be from 1 to 64".into());
+        }
+        if self.raw_timeout < Span::millis(500) {
+            say("raw_timeout", "must be at least 500ms; a broker with replicas elsewhere needs more".into());
         }
         match self.client() {
             // Only with everything else in place can librdkafka's own checks say something new.
