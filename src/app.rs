@@ -22,6 +22,7 @@ use crate::gate::Gates;
 use crate::inbox::replay::Replay;
 use crate::inbox::{Inbox, Kind, OpenError};
 use crate::ingest::Ingest;
+use crate::ingest::producer_ids::ProducerIds;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
 use crate::listeners::http::door::{Door, DoorParts, Readiness};
@@ -150,6 +151,7 @@ impl App {
             Arc::clone(&tiers.sink),
             Arc::clone(&tiers.inbox),
             drain.tasks().clone(),
+            producer_ids(&config)?,
         );
         let admin = bind_admin(&config).await?;
         Ok(Self {
@@ -308,6 +310,15 @@ fn sink_settings(config: &Config) -> crate::sink::Config {
         sink.properties.entry("message.max.bytes".to_owned()).or_insert_with(|| largest.to_string());
     }
     sink
+}
+
+/// With a disk the key of producer ids is kept on it, so that producers outlive a restart.
+fn producer_ids(config: &Config) -> Result<ProducerIds, StartError> {
+    if config.inbox.kind != Kind::Disk {
+        return Ok(ProducerIds::by_chance());
+    }
+    let file = config.inbox.dir.join("producer.key");
+    ProducerIds::kept(&file).map_err(|error| StartError::Failed(format!("no key for producer ids in `{}`: {error}", file.display())))
 }
 
 async fn bind_admin(config: &Config) -> Result<Option<(SocketAddr, tokio::net::TcpListener)>, StartError> {

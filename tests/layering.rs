@@ -15,7 +15,7 @@ struct Area {
 }
 
 /// Small areas that everything may use, and that use nothing but each other.
-const LEAVES: &[&str] = &["event", "receipt", "units", "telemetry", "drain", "limits::inflight", "records", "wire"];
+const LEAVES: &[&str] = &["event", "receipt", "units", "telemetry", "drain", "limits::inflight", "records", "wire", "lane"];
 
 const fn area(module: &'static str, may: &'static [&'static str], why: &'static str) -> Area {
     Area { module, may, why }
@@ -32,6 +32,7 @@ const AREAS: &[Area] = &[
     area("units", &[], "a leaf"),
     area("event", &[], "a leaf; a batch carries its guard"),
     area("receipt", &[], "a leaf; outcomes carry their guard"),
+    area("lane", &[], "a leaf: what is remembered of each producer and partition"),
     area("records", &[], "a leaf: a producer's batch"),
     area("wire", &[], "a leaf: Kafka's wire, bounded"),
     area("telemetry", &[], "a leaf"),
@@ -82,7 +83,11 @@ const FENCES: &[Fence] = &[
     Fence { words: &["rdkafka::"], only: &["sink"], why: "librdkafka stays behind the sink" },
     Fence { words: &["rusqlite::"], only: &["inbox"], why: "the database stays behind the inbox" },
     Fence { words: &["jsonwebtoken::"], only: &["auth"], why: "tokens are verified and minted in one place" },
-    Fence { words: &["Routed::restore"], only: &["inbox"], why: "what was acknowledged is restored; everything else is authorized" },
+    Fence {
+        words: &["Routed::restore", "RoutedRecords::restore"],
+        only: &["inbox"],
+        why: "what was acknowledged is restored; everything else is authorized",
+    },
     Fence { words: &["prometheus_client::"], only: &["telemetry", "admin"], why: "metrics are a vocabulary in one place" },
 ];
 

@@ -100,6 +100,14 @@ impl<C: Clock + Clone> Quotas<C> {
         self.charge_named(principal.name(), principal.tier(), events, bytes)
     }
 
+    /// Charges a batch even where it is too much, and says how long its principal owes for it.
+    pub fn draw(&self, principal: &Principal, events: u32, bytes: u64) -> Duration {
+        match self.charge(principal, events, bytes) {
+            Verdict::Throttle { wait, .. } => wait,
+            _ => Duration::ZERO,
+        }
+    }
+
     fn charge_named(&self, name: &str, tier: &str, events: u32, bytes: u64) -> Verdict {
         let limits = self.tiers.get(tier).unwrap_or_else(|| &self.tiers[&self.default_tier]);
         let now = self.clock.now();

@@ -221,6 +221,26 @@ vocabulary! {
     late_successes: Counter,
     /// Producers given up and made anew.
     producer_rebuilds: Counter,
+    /// Requests with record batches of Kafka clients written to brokers.
+    forward_requests: Counter,
+    /// Record batches in them.
+    forward_batches: Counter,
+    /// Record batches that a broker answered, whatever it said.
+    forward_answered: Counter,
+    /// Record batches that were written to no connection.
+    forward_not_sent: Counter,
+    /// Record batches that were written and not answered: nobody knows what became of them.
+    forward_unknown: Counter,
+    /// Time from a request's turn to the broker's answer.
+    forward_answer_seconds: Histogram,
+    /// Connections to brokers, for record batches, open now.
+    forward_connections: Gauge,
+    /// Connections to brokers, for record batches, opened.
+    forward_connections_opened: Counter,
+    /// Attempts to open one that failed.
+    forward_connect_failures: Counter,
+    /// Answers of brokers to the question who leads which partition.
+    forward_refreshes: Counter,
     /// Topics in the catalog (snapshot).
     catalog_topics: Gauge,
     /// Age of the catalog (snapshot).
