@@ -7,7 +7,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,28 +47,48 @@ where
     let (input, mut output) = tokio::io::split(stream);
     let (line, mut slots) = channel(door.config.max_in_flight_requests.into());
     let mut reading = Reading::new(door, input, arrival, line);
-    let read = async {
-        let end = reading.run().await;
-        // The line ends behind its last answer.
-        reading.stop.line = None;
-        end
-    };
-    let write = async {
-        let written = replies::write(&mut output, &mut slots, patience).await;
-        slots.close();
-        written
-    };
-    let (end, written) = tokio::join!(read, write);
-    let end = match &written {
-        Ok(()) => end,
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => KafkaEnd::SlowReader,
-        Err(_) => KafkaEnd::Client,
+    let end = {
+        let mut write = pin!(async {
+            let written = replies::write(&mut output, &mut slots, patience).await;
+            slots.close();
+            written
+        });
+        let ended = {
+            let mut read = pin!(reading.run());
+            tokio::select! {
+                end = &mut read => Ok(end),
+                written = &mut write => {
+                    // What is being begun is not cut in half.
+                    read.await;
+                    Err(written)
+                }
+            }
+        };
+        match ended {
+            // What has not had its turn yet is dropped with the line: its client will send it again.
+            Ok(KafkaEnd::Client) => KafkaEnd::Client,
+            Ok(end) => {
+                // The line ends behind its last answer.
+                reading.stop.line = None;
+                why(write.await, end)
+            }
+            Err(written) => why(written, KafkaEnd::Client),
+        }
     };
     metrics().kafka_connections_ended.at(end).inc();
     tracing::debug!(%address, reason = end.as_str(), "a Kafka connection ended");
     // A client that is gone or does not read hears nothing more.
-    if written.is_ok() {
+    if !matches!(end, KafkaEnd::Client | KafkaEnd::SlowReader) {
         let _ = timeout(LINGER, part(&mut reading.input, &mut output)).await;
+    }
+}
+
+/// Why a connection ends whose answers were written so.
+fn why(written: io::Result<()>, end: KafkaEnd) -> KafkaEnd {
+    match written {
+        Ok(()) => end,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => KafkaEnd::SlowReader,
+        Err(_) => KafkaEnd::Client,
     }
 }
 
@@ -264,7 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Reading<S> {
     async fn claim(&mut self, length: usize, stranger: bool) -> Result<Claim, KafkaEnd> {
         let (door, own) = (Arc::clone(&self.door), self.own.clone());
         let until = if stranger { self.deadline } else { Instant::now() + NEVER };
-        let mut claim = std::pin::pin!(door.room.claim(&own, length, stranger));
+        let mut claim = pin!(door.room.claim(&own, length, stranger));
         if let Some(claim) = at_once(claim.as_mut()).await {
             return Ok(claim);
         }

@@ -11,10 +11,11 @@ use bytes::Bytes;
 
 use super::api::Request;
 use super::body::{Body, Read};
+use super::replies::Told;
 use super::reply::{self, No};
 use crate::event::Topic;
-use crate::ingest::{Admitted, Landed, RecordsOutcomes, RecordsPart};
-use crate::receipt::Refusal;
+use crate::ingest::{Admitted, RecordsPart};
+use crate::receipt::{Landed, Refusal};
 use crate::records::{Compression, RecordBatch};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{Door, Outcome};
@@ -24,6 +25,9 @@ const ZSTD_FROM: i16 = 7;
 
 /// Below it, a client does not heed `throttle_time_ms`: its answer waits instead.
 const HEEDS_THROTTLE_FROM: i16 = 6;
+
+/// Clients that wait longer for an answer believe it lost.
+const MAX_KEPT_BACK: Duration = Duration::from_secs(3);
 
 /// A request, read.
 #[derive(Debug)]
@@ -71,20 +75,8 @@ enum Place {
 pub struct Waiting {
     request: Request,
     topics: Vec<Placed>,
-    answered: bool,
     admitted: Option<Admitted>,
     owed: Duration,
-}
-
-/// What was waited for.
-#[derive(Debug)]
-pub struct Told {
-    /// The answer; none: none is expected.
-    pub answer: Option<Bytes>,
-    /// Whether it says "not stored, try again", and is held for a while.
-    pub hold: bool,
-    /// The outcomes, with the bytes in flight; held until the answer is written.
-    pub outcomes: Option<RecordsOutcomes>,
 }
 
 /// Reads a request. Also the versions that are not served, which differ in one field.
@@ -186,29 +178,26 @@ impl Judged {
     /// What waits for the outcomes of what was admitted.
     pub fn waiting(self, request: Request, admitted: Option<Admitted>) -> Waiting {
         let owed = admitted.as_ref().map_or(Duration::ZERO, |admitted| admitted.owed);
-        Waiting { request, topics: self.topics, answered: self.answered, admitted, owed }
+        Waiting { request, topics: self.topics, admitted, owed }
     }
 }
 
 impl Waiting {
-    /// How long the answer is kept back because its client does not heed what it says.
+    /// How long the answer is kept back because its client does not heed what it says; the rest is sat out unread.
     pub fn kept_back(&self) -> Duration {
-        if self.request.version < HEEDS_THROTTLE_FROM { self.owed } else { Duration::ZERO }
+        if self.request.version < HEEDS_THROTTLE_FROM { self.owed.min(MAX_KEPT_BACK) } else { Duration::ZERO }
     }
 
     /// Waits for the outcomes, and writes the answer.
     pub async fn told(self) -> Told {
-        let Self { request, topics, answered, admitted, owed } = self;
+        let Self { request, topics, admitted, owed } = self;
         let outcomes = match admitted {
             Some(admitted) => Some(admitted.outcomes().await),
             None => None,
         };
-        if !answered {
-            return Told { answer: None, hold: false, outcomes };
-        }
         let results = outcomes.as_ref().map_or(&[][..], |outcomes| &outcomes.results);
         let (answer, hold) = write(request, &topics, results, owed);
-        Told { answer: Some(answer), hold, outcomes }
+        Told { answer, hold, outcomes }
     }
 }
 

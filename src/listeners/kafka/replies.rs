@@ -1,10 +1,11 @@
 //! The line of answers of one connection: they leave strictly in the order of their requests.
 //!
 //! What always holds: an answer is written when all before it are; what it stands for (bytes in flight, the claim to room) is
-//! given back after that; a client that does not take its answers is waited for a bounded time. A request that is to be
-//! answered with nothing (acks 0) has a place all the same, so that it counts until its outcome is known.
+//! given back after that; a client that does not take its answers is waited for a bounded time. What is dropped unanswered is
+//! not begun any more by the trunk: its client has gone, and will send it again.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +13,6 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::produce::{Told, Waiting};
 use super::reply::HOLD;
 use super::room::Claim;
 use crate::ingest::RecordsOutcomes;
@@ -24,7 +24,6 @@ use crate::telemetry::metrics::labels::Door;
 const TOGETHER: usize = 32 << 10;
 
 /// A place in the line.
-#[derive(Debug)]
 pub struct Slot {
     /// When its request had arrived.
     pub arrived: Instant,
@@ -35,24 +34,34 @@ pub struct Slot {
     /// Its bytes in flight, unless they went to the trunk.
     pub guard: Option<InFlight>,
     /// Its claim to room.
-    pub claim: Claim,
+    pub claim: Option<Claim>,
 }
 
 /// Where an answer comes from.
-#[derive(Debug)]
 pub enum What {
     /// It is there.
     Ready(Bytes),
-    /// From the trunk.
-    Batches(Box<Waiting>),
+    /// It will be told by the trunk.
+    Later(Pin<Box<dyn Future<Output = Told> + Send>>),
+}
+
+/// What was waited for.
+#[derive(Debug)]
+pub struct Told {
+    /// The answer.
+    pub answer: Bytes,
+    /// Whether it says "not stored, try again", and is held for a while.
+    pub hold: bool,
+    /// The outcomes, with the bytes in flight; held until the answer is written.
+    pub outcomes: Option<RecordsOutcomes>,
 }
 
 /// An answer whose turn has come.
 struct Due {
-    answer: Option<Bytes>,
+    answer: Bytes,
     arrived: Instant,
     /// Given back when it is written.
-    _held: (Option<InFlight>, Claim, Option<RecordsOutcomes>),
+    _held: (Option<InFlight>, Option<Claim>, Option<RecordsOutcomes>),
 }
 
 impl Slot {
@@ -60,14 +69,14 @@ impl Slot {
     async fn due(self) -> Due {
         let Self { arrived, mut due, what, guard, claim } = self;
         let told = match what {
-            What::Ready(answer) => Told { answer: Some(answer), hold: false, outcomes: None },
-            What::Batches(waiting) => waiting.told().await,
+            What::Ready(answer) => Told { answer, hold: false, outcomes: None },
+            What::Later(told) => told.await,
         };
         if told.hold {
             due = due.max(arrived + HOLD);
             metrics().kafka_answers_held.inc();
         }
-        if told.answer.is_some() && due > Instant::now() {
+        if due > Instant::now() {
             sleep_until(due).await;
         }
         Due { answer: told.answer, arrived, _held: (guard, claim, told.outcomes) }
@@ -110,7 +119,7 @@ struct Together {
 
 impl Together {
     fn add(&mut self, due: Due) {
-        self.bytes.extend_from_slice(due.answer.as_deref().unwrap_or_default());
+        self.bytes.extend_from_slice(&due.answer);
         self.dues.push(due);
     }
 
@@ -123,7 +132,7 @@ impl Together {
             };
             timeout(patience, written).await??;
         }
-        for due in dues.iter().filter(|due| due.answer.is_some()) {
+        for due in &dues {
             metrics().request_seconds.at(Door::Kafka).observe(due.arrived.elapsed().as_secs_f64());
         }
         Ok(())

@@ -21,7 +21,7 @@ use super::{Door, api_versions, consumers, init_producer_id, metadata, produce, 
 use crate::auth::Principal;
 use crate::auth::sasl::Step;
 use crate::event::Origin;
-use crate::ingest::RecordsRequest;
+use crate::ingest::{Admitted, RecordsRequest};
 use crate::limits::inflight::InFlight;
 use crate::listeners::Peer;
 use crate::telemetry::metrics;
@@ -71,7 +71,7 @@ pub struct Frame {
 }
 
 /// What comes of a frame.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Next {
     /// Its place in the line of answers.
     pub slot: Option<Box<Slot>>,
@@ -82,8 +82,11 @@ pub struct Next {
 }
 
 /// What is answered to a frame, before its room is added.
+#[derive(Default)]
 struct Said {
     what: Option<What>,
+    /// Batches whose client wants no answer.
+    unanswered: Option<Admitted>,
     kept_back: Duration,
     pause: Duration,
     end: Option<KafkaEnd>,
@@ -91,11 +94,11 @@ struct Said {
 
 impl Said {
     fn bytes(bytes: Bytes) -> Self {
-        Self { what: Some(What::Ready(bytes)), kept_back: Duration::ZERO, pause: Duration::ZERO, end: None }
+        Self { what: Some(What::Ready(bytes)), ..Self::default() }
     }
 
     fn end(end: KafkaEnd) -> Self {
-        Self { what: None, kept_back: Duration::ZERO, pause: Duration::ZERO, end: Some(end) }
+        Self { end: Some(end), ..Self::default() }
     }
 
     fn and_end(self, end: KafkaEnd) -> Self {
@@ -137,8 +140,21 @@ impl Session {
         let done = if raw { self.token(&bytes).await } else { self.request(bytes, &mut guard).await };
         let said = done.unwrap_or_else(Said::end);
         let due = arrived + said.kept_back;
+        let mut claim = Some(claim);
+        if let Some(admitted) = said.unanswered {
+            self.see_through(admitted, claim.take());
+        }
         let slot = said.what.map(|what| Box::new(Slot { arrived, due, what, guard, claim }));
         Next { slot, pause: said.pause, end: said.end }
+    }
+
+    /// Batches without an answer have no place in the line. They are seen through even when their client is gone: that is
+    /// what it has chosen.
+    fn see_through(&self, admitted: Admitted, claim: Option<Claim>) {
+        self.door.parts.drain.tasks().spawn(async move {
+            let _outcomes = admitted.outcomes().await;
+            drop(claim);
+        });
     }
 
     async fn request(&mut self, frame: Bytes, guard: &mut Option<InFlight>) -> Done {
@@ -287,10 +303,7 @@ impl Session {
             Call::ListOffsets => consumers::list_offsets(request, body),
             Call::FindCoordinator => cluster::coordinator(request, body, &self.here()),
             Call::DescribeCluster => cluster::describe(request, body, &self.here()),
-            Call::InitProducerId => {
-                let transactional = init_producer_id::read(request, body)?;
-                Ok(init_producer_id::answer(request, (!transactional).then(|| ingest.producer_id(who))))
-            }
+            Call::InitProducerId => Ok(init_producer_id::read(request, body)?.answer(request, ingest, who)),
             Call::Metadata => {
                 let question = metadata::read(request, body)?;
                 let topics = ingest.describe(who, question.names.as_deref()).await;
@@ -325,11 +338,11 @@ impl Session {
         if !pause.is_zero() {
             metrics().kafka_pauses.at(KafkaPause::Quota).inc();
         }
-        if admitted.is_none() && !judged.answered {
-            return Ok(Said { what: None, kept_back: Duration::ZERO, pause, end: None });
+        if !judged.answered {
+            return Ok(Said { unanswered: admitted, pause, ..Said::default() });
         }
         let waiting = judged.waiting(request, admitted);
-        Ok(Said { kept_back: waiting.kept_back(), what: Some(What::Batches(Box::new(waiting))), pause, end: None })
+        Ok(Said { kept_back: waiting.kept_back(), what: Some(What::Later(Box::pin(waiting.told()))), pause, ..Said::default() })
     }
 }
 
