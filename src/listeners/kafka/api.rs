@@ -146,6 +146,15 @@ mod tests {
     }
 
     #[test]
+    fn the_document_has_the_table() {
+        let document = include_str!("../../../docs/kafka.md");
+        for api in &APIS {
+            let row = format!("| {:?} | {} | {}–{} |", api.call, api.key, api.first, api.last);
+            assert!(document.contains(&row), "docs/kafka.md has no row `{row}`");
+        }
+    }
+
+    #[test]
     fn only_authentication_is_served_to_strangers_and_no_transaction_group_or_admin_api_exists() {
         let strangers: Vec<_> = APIS.iter().filter(|api| api.strangers).map(|api| api.call).collect();
         assert_eq!(strangers, [Call::SaslHandshake, Call::ApiVersions, Call::SaslAuthenticate]);
