@@ -9,6 +9,8 @@ mod callable;
 mod commands;
 mod events;
 mod faults;
+mod forward;
+mod forward_faults;
 mod http2_frames;
 mod http_drain;
 mod http_framing;
