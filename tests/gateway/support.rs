@@ -16,6 +16,7 @@ pub mod process;
 pub mod scripted_broker;
 pub mod security;
 pub mod stopwatch;
+pub mod trunk;
 pub mod wire;
 
 use std::fs::OpenOptions;
