@@ -14,6 +14,7 @@ mod http_drain;
 mod http_framing;
 mod parts;
 mod path;
+mod port;
 mod support;
 mod surface;
 mod topics;

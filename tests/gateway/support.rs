@@ -14,6 +14,7 @@ pub mod kafka_read;
 pub mod process;
 pub mod security;
 pub mod stopwatch;
+pub mod websocket;
 pub mod wire;
 
 use std::fs::OpenOptions;
