@@ -35,6 +35,9 @@ const MAX_FRAME_OUT: usize = 64 << 10;
 /// Framed bytes that may wait for the client before no more are taken.
 const MAX_BACKLOG: usize = 64 << 10;
 
+/// Framed bytes beyond which not even pings are answered. What is written alone never comes so far.
+const MAX_OUTBOUND: usize = MAX_BACKLOG + 2 * MAX_FRAME_OUT;
+
 /// The longest control frame (RFC 6455, 5.5).
 const MAX_CONTROL: u64 = 125;
 
@@ -202,7 +205,7 @@ impl<S> Frames<S> {
                 self.close_with(code.filter(|code| code.is_allowed()));
             }
             // A client that asks and does not read is not answered; one of many answers is enough (RFC 6455, 5.5.3).
-            Control::Ping if !self.closed && self.outbound.len() < MAX_BACKLOG => self.frame(OpCode::Control(Control::Pong), payload),
+            Control::Ping if !self.closed && self.outbound.len() < MAX_OUTBOUND => self.frame(OpCode::Control(Control::Pong), payload),
             _ => {}
         }
     }

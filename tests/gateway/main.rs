@@ -17,6 +17,7 @@ mod http_framing;
 mod lanes;
 mod parts;
 mod path;
+mod port;
 mod support;
 mod surface;
 mod topics;

@@ -17,6 +17,7 @@ pub mod scripted_broker;
 pub mod security;
 pub mod stopwatch;
 pub mod trunk;
+pub mod websocket;
 pub mod wire;
 
 use std::fs::OpenOptions;
