@@ -182,6 +182,20 @@ vocabulary! {
     certificate_reloads: By<Ended, Counter>,
     /// When the certificate in use ends, in Unix seconds; 0 without one.
     certificate_expires_seconds: Gauge,
+    /// Connections of the Kafka door open now.
+    kafka_connections_open: Gauge,
+    /// Connections of the Kafka door that ended, by reason.
+    kafka_connections_ended: By<KafkaEnd, Counter>,
+    /// Requests of the Kafka door, by what they ask for.
+    kafka_requests: By<KafkaApi, Counter>,
+    /// First authentications on connections of the Kafka door.
+    kafka_authentications: By<(Mechanism, SaslEnd), Counter>,
+    /// Renewed authentications on connections of the Kafka door.
+    kafka_renewals: By<SaslEnd, Counter>,
+    /// How often reading of a Kafka connection paused, by reason.
+    kafka_pauses: By<KafkaPause, Counter>,
+    /// Answers of the Kafka door that were held for a while, because they say "not stored, try again".
+    kafka_answers_held: Counter,
     /// Bytes taken for work and not yet answered (snapshot).
     in_flight_bytes: Gauge,
     /// Bytes that may be in flight (snapshot).
