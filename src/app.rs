@@ -26,8 +26,8 @@ use crate::ingest::producer_ids::ProducerIds;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
 use crate::listeners::http::door::{Door, DoorParts, Readiness};
-use crate::listeners::tls::Tls;
-use crate::listeners::{Listener, TlsMode};
+use crate::listeners::tls::Certificates;
+use crate::listeners::{DoorName, Doors, Listeners, TlsMode, kafka};
 use crate::route::Table;
 use crate::sink::Sink;
 use crate::sink::catalog::Catalog;
@@ -120,7 +120,7 @@ pub struct App {
     app_check: Option<Arc<Authenticator>>,
     meter: Arc<Meter>,
     ingest: Arc<Ingest>,
-    listener: Listener,
+    listeners: Listeners,
     admin: Option<(SocketAddr, tokio::net::TcpListener)>,
     admin_address: Option<SocketAddr>,
     development: Option<Development>,
@@ -155,7 +155,7 @@ impl App {
         );
         let admin = bind_admin(&config).await?;
         Ok(Self {
-            listener: Listener::bind(&config.listeners).map_err(|error| StartError::Failed(error.to_string()))?,
+            listeners: Listeners::bind(&config.listeners).map_err(|error| StartError::Failed(error.to_string()))?,
             admin_address: admin.as_ref().map(|(address, _)| *address),
             admin,
             meter: Meter::new(config.limits.in_flight.get()),
@@ -169,9 +169,9 @@ impl App {
         })
     }
 
-    /// The HTTPS door's address as it is bound.
+    /// The address of the first listener, as it is bound.
     pub fn address(&self) -> SocketAddr {
-        self.listener.address()
+        self.listeners.address()
     }
 
     /// The token and the authority of a developer's own gate.
@@ -189,7 +189,7 @@ impl App {
         let snapshot = status::Source::of(&self);
         let admin = self.admin.take().map(|(_, listener)| self.serve_admin(listener, &snapshot));
         self.warm_up().await;
-        let serving = self.serve_door(&snapshot)?;
+        let serving = self.serve_doors(&snapshot)?;
         tokio::spawn(tidy(Arc::clone(&self.ingest)));
         self.say_ready();
         ready(&self);
@@ -201,7 +201,7 @@ impl App {
         Ok(in_time)
     }
 
-    fn serve_door(&self, snapshot: &status::Source) -> Result<tokio::task::JoinHandle<()>, StartError> {
+    fn serve_doors(&self, snapshot: &status::Source) -> Result<tokio::task::JoinHandle<()>, StartError> {
         let readiness = snapshot.clone();
         let parts = DoorParts {
             ingest: Arc::clone(&self.ingest),
@@ -213,8 +213,19 @@ impl App {
         };
         let door = Door::new(parts, self.config.listeners.body_limits(), self.config.http.clone());
         let door = door.map_err(|error| StartError::Configuration(error.to_string()))?;
-        let (listener, drain) = (self.listener.clone(), self.drain.clone());
-        Ok(tokio::spawn(async move { listener.serve(Arc::new(door), &drain).await }))
+        let doors = Doors { http: Arc::new(door), kafka: Arc::new(self.kafka_door()) };
+        let (listeners, drain) = (self.listeners.clone(), self.drain.clone());
+        Ok(tokio::spawn(async move { listeners.serve(doors, &drain).await }))
+    }
+
+    fn kafka_door(&self) -> kafka::Door {
+        let parts = kafka::DoorParts {
+            ingest: Arc::clone(&self.ingest),
+            authenticator: Arc::clone(&self.authenticator),
+            meter: Arc::clone(&self.meter),
+            drain: self.drain.clone(),
+        };
+        kafka::Door::new(parts, self.config.kafka.clone())
     }
 
     fn serve_admin(&self, listener: tokio::net::TcpListener, snapshot: &status::Source) -> tokio::task::JoinHandle<()> {
@@ -240,9 +251,18 @@ impl App {
         let admin = self.admin_address.map(|address| address.to_string());
         let tls = self.config.listeners.tls;
         if tls == TlsMode::Front {
-            tracing::info!("TLS ends in front of this gate: it speaks plain HTTP/1.1 and h2c");
+            tracing::info!("TLS ends in front of this gate: it speaks plain HTTP/1.1, h2c and Kafka");
         }
-        tracing::info!(https = %self.address(), admin = admin.as_deref().unwrap_or("off"), ?tls, "ready");
+        let (https, kafka) = (self.behind(DoorName::Http), self.behind(DoorName::Kafka));
+        let further: Vec<_> = self.listeners.iter().skip(1).map(|one| format!("{} {}", one.name(), one.address())).collect();
+        let further = (!further.is_empty()).then(|| further.join(", "));
+        tracing::info!(https, kafka, extra = further, admin = admin.as_deref().unwrap_or("off"), ?tls, "ready");
+    }
+
+    /// The addresses at which a door is, as the log says them.
+    fn behind(&self, door: DoorName) -> String {
+        let addresses: Vec<_> = self.listeners.iter().filter(|one| one.has(door)).map(|one| one.address().to_string()).collect();
+        if addresses.is_empty() { "off".to_owned() } else { addresses.join(", ") }
     }
 
     /// The phases in their order, each timed, within the limit.
@@ -287,7 +307,7 @@ impl App {
 /// What would keep a gate of this configuration from starting here: each a line that says what to do. Nothing is bound,
 /// locked or written, so that it can be asked beside a running gate.
 pub fn preflight(config: &Config) -> Vec<String> {
-    let tls = (config.listeners.tls == TlsMode::Files).then(|| Tls::new(&config.listeners).err()).flatten();
+    let tls = Certificates::check(&config.listeners).err();
     let inbox = (config.inbox.kind == Kind::Disk).then(|| crate::inbox::check(&config.inbox).err()).flatten();
     let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file, config.auth.given().as_ref()).err());
     let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();

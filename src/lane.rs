@@ -101,8 +101,8 @@ impl Lanes {
             match &mut memory.refused {
                 Some(refused) if refused.epoch == producer.epoch => {
                     refused.until = until;
-                    // The earliest is the one that all wait for; sequences wrap.
-                    if producer.first.wrapping_sub(refused.first) < 0 {
+                    // The earliest is the one that all wait for.
+                    if is_before(producer.first, refused.first) {
                         refused.first = producer.first;
                     }
                 }
@@ -165,6 +165,11 @@ impl Lanes {
         // Nothing panics under this lock, and a memory is whole at any time.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a sequence comes before another one. They have 31 bits and wrap; nobody is half of them behind.
+const fn is_before(one: i32, other: i32) -> bool {
+    one.wrapping_sub(other) & i32::MAX > i32::MAX / 2
 }
 
 /// Who is idle goes first; then, in one sweep so that a full table is not swept for each newcomer, the idler half.

@@ -206,7 +206,7 @@ impl RecordBatch {
         }
     }
 
-    /// A batch that was checked before, by this gate or one before it, and comes from its own disk: the checks are made again.
+    /// Its bytes, as they came.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }

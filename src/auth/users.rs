@@ -172,7 +172,8 @@ impl Users {
 
     /// What would keep the users of this file, and the one who is given, from being let in.
     pub fn check(path: &Path, given: Option<&Given>) -> Result<(), String> {
-        given.map_or(Ok(()), |given| given.is_not_in(&Register::read(path)?.0, path))
+        let (register, _) = Register::read(path)?;
+        given.map_or(Ok(()), |given| given.is_not_in(&register, path))
     }
 
     /// What an exchange with somebody of this name is made with, by this mechanism.

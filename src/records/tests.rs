@@ -376,12 +376,13 @@ fn a_bomb_is_left_where_the_bound_is() {
 
 fn any_records() -> impl Strategy<Value = Vec<official::Record>> {
     let field = || prop::option::of(prop::collection::vec(any::<u8>(), 0..300));
-    let one = (-1000_i64..1000, field(), field());
+    let one = (-1000_i64..1000, field(), field()).prop_map(|(after, key, value)| record(0, NOW + after, key.as_deref(), value.as_deref()));
     prop::collection::vec(one, 1..40).prop_map(|all| {
-        let record = |(index, (after, key, value)): (usize, (i64, Option<Vec<u8>>, Option<Vec<u8>>))| {
-            record(index as i32, NOW + after, key.as_deref(), value.as_deref())
+        let numbered = |(index, record): (usize, official::Record)| {
+            let index = index as i32;
+            official::Record { offset: i64::from(index), sequence: 10 + index, ..record }
         };
-        all.into_iter().enumerate().map(record).collect()
+        all.into_iter().enumerate().map(numbered).collect()
     })
 }
 

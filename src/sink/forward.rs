@@ -243,3 +243,6 @@ async fn keep_time(shared: Arc<Shared>, mut signal: Signal) {
         shared.act(|plan, now| plan.tick(now));
     }
 }
+
+#[cfg(test)]
+mod samples;

@@ -165,6 +165,8 @@ vocabulary! {
     key_refreshes: By<Ended, Counter>,
     /// Batches refused by a quota, by what it counts.
     quota_refusals: By<QuotaUnit, Counter>,
+    /// Batches admitted over a quota and owed for, by what it counts.
+    quota_overdrafts: By<QuotaUnit, Counter>,
 
     /// Connections accepted.
     connections_accepted: Counter,

@@ -4,6 +4,7 @@
 //! test fail or say "NOT RUN", never pass.
 #![allow(dead_code)] // A toolbox: not every tool is in use at every time.
 
+pub mod batches;
 pub mod callable;
 pub mod client;
 pub mod fault;
@@ -12,8 +13,11 @@ pub mod issuer;
 pub mod kafka;
 pub mod kafka_read;
 pub mod process;
+pub mod scripted_broker;
 pub mod security;
 pub mod stopwatch;
+pub mod trunk;
+pub mod websocket;
 pub mod wire;
 
 use std::fs::OpenOptions;

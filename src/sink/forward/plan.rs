@@ -8,8 +8,6 @@
 //! Whoever changes the plan carries out its [`Action`]s.
 
 mod broker;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -541,3 +539,6 @@ mod code {
     pub(super) const REQUEST_TIMED_OUT: i16 = 7;
     pub(super) const DUPLICATE_SEQUENCE: i16 = 46;
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,10 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Topic
 use kafka_protocol::messages::{ProduceRequest, RequestHeader};
 
 use super::*;
-use crate::records::RecordBatch;
+use crate::sink::forward::samples;
 
 fn piece(topic: &str, partition: i32, bytes: usize) -> Piece {
-    let batch = RecordBatch::parse(Bytes::from(vec![partition as u8; bytes])).expect("a batch");
-    Piece { topic: Topic::new(topic).expect("a topic"), partition, batch }
+    Piece { topic: Topic::new(topic).expect("a topic"), partition, batch: samples::batch(bytes) }
 }
 
 fn call(version: i16) -> Call {

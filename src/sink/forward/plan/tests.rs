@@ -1,7 +1,5 @@
-use bytes::Bytes;
-
 use super::*;
-use crate::sink::forward::Ticket;
+use crate::sink::forward::{Ticket, samples};
 
 const LIMITS: Limits = Limits { links: 4, queue: 64 << 20, timeout: Duration::from_secs(2) };
 
@@ -47,7 +45,10 @@ impl Stage {
     }
 
     fn send(&mut self, partition: i32, bytes: usize) -> Ticket {
-        let batch = RecordBatch::parse(Bytes::from(vec![0; bytes])).expect("a batch");
+        self.send_batch(partition, samples::batch(bytes))
+    }
+
+    fn send_batch(&mut self, partition: i32, batch: RecordBatch) -> Ticket {
         let (parcel, told) = Parcel::new((topic("t"), partition), batch, self.now);
         self.plan.add(parcel, self.now);
         self.look();
@@ -188,6 +189,28 @@ fn what_was_not_written_goes_another_way_and_what_was_is_unknown() {
 }
 
 #[test]
+fn batches_of_other_producers_need_not_wait_for_one_that_failed() {
+    for answer in [Some(code(45)), None] {
+        let mut stage = Stage::new(LIMITS);
+        let _first = stage.send_batch(0, samples::batch_of(1, 10));
+        let mut same = stage.send_batch(0, samples::batch_of(1, 10));
+        let mut other = stage.send_batch(0, samples::batch_of(2, 10));
+        let link = stage.open();
+        stage.request();
+        match answer {
+            Some(answer) => stage.answer(link, &[answer]),
+            None => drop(stage.gone(link, broken(true))),
+        }
+        assert_eq!((same.told(), other.told()), (Some(Answer::NotSent("behind")), None));
+        stage.later(50);
+        if answer.is_none() {
+            stage.open();
+        }
+        assert_eq!(stage.request().1, [0]);
+    }
+}
+
+#[test]
 fn batches_of_one_partition_keep_their_order_when_they_are_put_back() {
     let mut stage = Stage::new(LIMITS);
     let _tickets: Vec<_> = [1, 2, 3].into_iter().map(|bytes| stage.send(0, bytes)).collect();
@@ -203,7 +226,7 @@ fn batches_of_one_partition_keep_their_order_when_they_are_put_back() {
         sizes.push(pieces[0].batch.bytes().len());
         stage.answer(link, &[FINE]);
     }
-    assert_eq!(sizes, [1, 2, 3]);
+    assert_eq!(sizes, [1, 2, 3].map(|value| samples::batch(value).bytes().len()));
 }
 
 #[test]
@@ -337,13 +360,13 @@ fn a_slow_partition_is_told_by_the_broker_and_leaves_connections_to_others() {
 
 #[test]
 fn a_full_queue_refuses_and_an_answer_makes_room() {
-    let mut stage = Stage::new(Limits { queue: 100, ..LIMITS });
+    let mut stage = Stage::new(Limits { queue: 200, ..LIMITS });
     let _first = stage.send(0, 60);
     assert_eq!(stage.send(1, 60).told(), Some(Answer::NotSent("queue_full")));
     stage.open();
     let mut third = stage.send(1, 60);
     assert_eq!(third.told(), None);
-    assert_eq!(stage.plan.waiting_bytes(), 60);
+    assert_eq!(stage.plan.waiting_bytes(), samples::batch(60).bytes().len());
 }
 
 #[test]
@@ -385,7 +408,7 @@ fn whatever_happens_every_batch_is_told_exactly_once() {
         (random >> 33) % below
     };
     for _ in 0..50 {
-        let mut stage = Stage::new(Limits { links: 3, queue: 3_000, ..LIMITS });
+        let mut stage = Stage::new(Limits { links: 3, queue: 5_000, ..LIMITS });
         let (mut tickets, mut opening, mut busy) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..600 {
             for action in std::mem::take(&mut stage.done) {
