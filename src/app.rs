@@ -253,16 +253,15 @@ impl App {
         if tls == TlsMode::Front {
             tracing::info!("TLS ends in front of this gate: it speaks plain HTTP/1.1, h2c and Kafka");
         }
-        let (https, kafka) = (self.behind(DoorName::Http), self.behind(DoorName::Kafka));
+        let (https, kafka) = (self.first_with(DoorName::Http), self.first_with(DoorName::Kafka));
         let further: Vec<_> = self.listeners.iter().skip(1).map(|one| format!("{} {}", one.name(), one.address())).collect();
         let further = (!further.is_empty()).then(|| further.join(", "));
         tracing::info!(https, kafka, extra = further, admin = admin.as_deref().unwrap_or("off"), ?tls, "ready");
     }
 
-    /// The addresses at which a door is, as the log says them.
-    fn behind(&self, door: DoorName) -> String {
-        let addresses: Vec<_> = self.listeners.iter().filter(|one| one.has(door)).map(|one| one.address().to_string()).collect();
-        if addresses.is_empty() { "off".to_owned() } else { addresses.join(", ") }
+    /// The address of the first listener that has this door, as the log says it.
+    fn first_with(&self, door: DoorName) -> String {
+        self.listeners.iter().find(|one| one.has(door)).map_or_else(|| "off".to_owned(), |one| one.address().to_string())
     }
 
     /// The phases in their order, each timed, within the limit.

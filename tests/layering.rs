@@ -48,6 +48,7 @@ const AREAS: &[Area] = &[
     area("inbox::replay", &["route", "gate", "sink"], "replay alone leads from the inbox to the sink"),
     area("ingest", &["auth", "limits", "route", "sink", "inbox", "gate"], "the trunk: the only one that knows both ends"),
     area("listeners", &["limits::connections"], "the accept loop decides nothing about events"),
+    area("listeners::websocket", &["listeners"], "from one door to the other: frames alone, no event and no principal is looked into"),
     area(
         "listeners::http",
         &["listeners", "ingest", "auth", "limits"],
@@ -117,6 +118,8 @@ fn the_checker_finds_what_is_planted() {
         ("listeners/http/events.rs", "use crate::{event::Event, listeners::kafka::frame};"),
         ("listeners/http.rs", "fn f() -> crate::inbox::Inbox {}"),
         ("listeners.rs", "use crate::ingest::Ingest;"),
+        ("listeners/websocket.rs", "use crate::ingest::Ingest;"),
+        ("listeners/arrival.rs", "use crate::auth::Principal;"),
         ("sink/producer.rs", "use crate::{\n    event::{Event, Topic},\n    inbox::Inbox,\n};"),
         ("inbox/disk.rs", "use crate::sink::Sink;"),
         ("auth/jwt.rs", "use crate::config::Config;"),
@@ -164,7 +167,7 @@ fn check(file: &str, text: &str) -> Vec<String> {
         faults.push(format!("src/{file}: a module is `name.rs` beside `name/`, not `mod.rs`"));
     }
     // A file of tests belongs to nobody.
-    if module.ends_with("::tests") {
+    if module.ends_with("::tests") || module.contains("::tests::") {
         return faults;
     }
     let Some(area) = AREAS.iter().filter(|area| is_under(&module, area.module)).max_by_key(|area| area.module.len()) else {

@@ -7,6 +7,7 @@
 //! and the users that were there stay.
 
 mod file;
+mod given;
 
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -24,7 +25,6 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use super::config::DEFAULT_TIER;
 use super::credentials::AuthFailure;
 use super::grants::{Grant, Grants};
 use super::principal::Principal;
@@ -32,6 +32,7 @@ use super::scram::{Mechanism, SALT_LENGTH, Verifier, hmac_of};
 use crate::drain::{Phase, Signal};
 use crate::units::Secret;
 pub use file::{BAD_NAME, Lock, Register, User, check_iterations, check_tier, is_user_name};
+pub use given::Given;
 
 /// What stands before a user's name in the principal's.
 pub const USERS_ISSUER: &str = "users";
@@ -57,11 +58,6 @@ const PLACES: usize = 256;
 /// How long a password waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The phantom key of a gate without a file: everybody may know it, for there the salt of the one user is drawn by it as well, and
-/// so has each name that is asked for the salt that it would have. (Drawn by the password, it would be the same after a restart
-/// and in another instance too; but a salt is told to strangers, and they could try passwords against it at home.)
-const NO_FILES_KEY: &[u8; 32] = b"sluicegate: no file has this key";
-
 /// Between looks at the file.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -76,17 +72,6 @@ pub struct Users {
     marks: hmac::Key,
     places: Arc<Semaphore>,
     turns: Arc<Semaphore>,
-}
-
-/// The user whom the configuration names.
-#[derive(Clone, Debug)]
-pub struct Given {
-    /// Their name.
-    pub name: String,
-    /// By what they are recognized.
-    pub password: Secret,
-    /// The topics that they may send to.
-    pub topics: Vec<Grant>,
 }
 
 /// One reading of the file.
@@ -173,7 +158,7 @@ impl Users {
     /// What would keep the users of this file, and the one who is given, from being let in.
     pub fn check(path: &Path, given: Option<&Given>) -> Result<(), String> {
         let (register, _) = Register::read(path)?;
-        given.map_or(Ok(()), |given| given.is_not_in(&register, path))
+        given.map_or(Ok(()), |given| given.is_not_in(&register))
     }
 
     /// What an exchange with somebody of this name is made with, by this mechanism.
@@ -265,12 +250,10 @@ impl Book {
     fn read(path: Option<&Path>, given: Option<&Given>, generation: u64) -> Result<Self, String> {
         let (mut register, print) = match path {
             Some(path) => Register::read(path).map(|(register, print)| (register, Some(print)))?,
-            None => (Register { phantom_key: *NO_FILES_KEY, ..Register::empty() }, None),
+            None => (Given::alone(), None),
         };
         if let Some(given) = given {
-            given.is_not_in(&register, path.unwrap_or(Path::new("")))?;
-            let user = given.user(&phantom_key(&register));
-            register.users.insert(given.name.clone(), user);
+            given.join(&mut register)?;
         }
         Ok(Self::of(register, print, generation))
     }
@@ -327,25 +310,6 @@ fn drawn(phantoms: &hmac::Key, name: &str) -> (u64, [[u8; SALT_LENGTH]; 2]) {
     let fraction = of_fraction.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
     let salt = |mechanism| of_salts[mechanism as usize * SALT_LENGTH..][..SALT_LENGTH].try_into().expect("as many as a salt has");
     (fraction, Mechanism::ALL.map(salt))
-}
-
-impl Given {
-    /// Their verifiers have the salts that a phantom of this name would have: they are the same after a restart and in another
-    /// instance, and do not tell that there is such a user. Takes as long as the iterations.
-    fn user(&self, phantoms: &hmac::Key) -> User {
-        let (_, salts) = drawn(phantoms, &self.name);
-        let rounds = NonZeroU32::new(DEFAULT_ITERATIONS).expect("not zero");
-        let verifiers =
-            Mechanism::ALL.map(|mechanism| Verifier::derive(mechanism, self.password.expose(), salts[mechanism as usize], rounds));
-        User { topics: self.topics.clone(), tier: DEFAULT_TIER.to_owned(), verifiers }
-    }
-
-    fn is_not_in(&self, register: &Register, path: &Path) -> Result<(), String> {
-        if !register.users.contains_key(&self.name) {
-            return Ok(());
-        }
-        Err(format!("{}: there is a user `{}` in it, and auth.kafka_user is the same; keep one of the two", path.display(), self.name))
-    }
 }
 
 /// A password that nobody knows to be right yet.

@@ -109,10 +109,10 @@ impl Facts {
         )
     }
 
-    /// Kafka's own reader of tokens, from a file here. It verifies nothing, and still wants a library for it.
+    /// Kafka's own reader of tokens, from a file here. It verifies nothing, and still wants the libraries for it.
     fn java_token(&self) -> String {
         format!(
-            "# Java 3.9 and 4.x with a token (OAUTHBEARER): jose4j on the class path, and the JVM is told whom it may ask:\n\
+            "# Java 3.9 and 4.x with a token (OAUTHBEARER): jackson-databind on the class path, and for 4.x jose4j, and the JVM is told whom it may ask:\n\
              # -Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file:///path/to/token.jwt (or your issuer's https://…/token)\n\
              {}sasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=file:///path/to/token.jwt\n\
              sasl.login.callback.handler.class=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler\n\

@@ -3,6 +3,9 @@
 //! What always holds: a field stands in the order of the wire; its name is for the reader. Where a field may be null in some
 //! versions only, it stands there twice. What [`walk`](super::walk) takes by these tables, `kafka-protocol` decodes.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use std::ops::RangeInclusive;
 
 use Kind::{Blob, Fixed, List, MaybeBlob, MaybeList, MaybeText, Struct, Text};

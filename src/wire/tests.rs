@@ -1,15 +1,13 @@
 //! The walker held against the official shapes: `kafka-protocol`'s encoders say what must be taken, its decoders what must
 //! never be let through.
 
-mod messages;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 
 use super::*;
-use messages::{Message, all};
+use schema::tests::{Message, all};
 
 #[test]
 fn every_message_of_every_version_is_taken_as_it_is_encoded() {

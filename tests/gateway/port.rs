@@ -237,7 +237,8 @@ async fn a_proxy_header_from_somebody_else_is_not_one() {
     let tls = setup.start().await;
     assert!(is_closed(Wire::plain(tls.https).await, &proxied([203, 0, 113, 1])).await);
     assert!(lives(&mut Wire::connect(&tls, "http/1.1").await).await, "who is not the proxy needs none");
-    let plain = setup.env("SLUICEGATE__LISTENERS__TLS", "off").start().await;
+    let plain = Setup::new().env("SLUICEGATE__LISTENERS__PROXY_PROTOCOL", "10.0.0.0/8").env("SLUICEGATE__LISTENERS__TLS", "off");
+    let plain = plain.start().await;
     let mut wire = Wire::plain(plain.https).await;
     wire.send([proxied([203, 0, 113, 1]), LIVE.as_bytes().to_vec()].concat()).await;
     let said = String::from_utf8_lossy(&wire.read_to_close().await).into_owned();
@@ -246,8 +247,7 @@ async fn a_proxy_header_from_somebody_else_is_not_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_is_opened_for_who_may_and_refused_in_words() {
-    let setup = Setup::new().env("CORS_ALLOWED_ORIGINS", "https://app.example");
-    let gate = setup.start().await;
+    let gate = Setup::new().env("CORS_ALLOWED_ORIGINS", "https://app.example").start().await;
     let token = gate.token(&["--sub", "sender"]).await;
     let asked = async |head: String| {
         let mut wire = Wire::connect(&gate, "http/1.1").await;
@@ -278,7 +278,7 @@ async fn a_websocket_is_opened_for_who_may_and_refused_in_words() {
     assert!(asked(handshake("/kafka", "").replace("GET", "POST")).await.starts_with("http/1.1 400 "));
     nobody_is_connected(&gate).await;
 
-    let off = setup.env("SLUICEGATE__HTTP__WEBSOCKET", "false").start().await;
+    let off = Setup::new().env("SLUICEGATE__HTTP__WEBSOCKET", "false").start().await;
     let mut wire = Wire::connect(&off, "http/1.1").await;
     wire.send(handshake("/kafka", "")).await;
     assert!(wire.read_until(b"\r\n\r\n").await.starts_with(b"HTTP/1.1 404"));

@@ -287,6 +287,21 @@ fn repeating(challenge: &str) -> String {
     format!("{without_proof},p={}", STANDARD.encode(proof))
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_comes_when_too_many_are_tried_hears_that_it_is_busy_and_not_that_they_are_wrong() {
+    let gate = gate();
+    // Each takes a place at its first poll; nothing of them has run when the last one comes.
+    for n in 0..1_000 {
+        let message = format!("\0ada\0wrong horse {n}");
+        let mut exchange = gate.exchange(SaslMechanism::Plain, true);
+        match futures_util::poll!(Box::pin(exchange.step(&gate, message.as_bytes())).as_mut()) {
+            std::task::Poll::Pending => {}
+            std::task::Poll::Ready(step) => return assert!(matches!(step, Step::Busy), "{step:?}"),
+        }
+    }
+    panic!("there was room for all");
+}
+
 #[test]
 fn a_mechanism_is_found_by_its_registered_name_alone() {
     for mechanism in SaslMechanism::ALL {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use super::super::config::DEFAULT_TIER;
 use super::super::scram::{MIN_ITERATIONS, work};
 use super::*;
 use crate::event::Topic;

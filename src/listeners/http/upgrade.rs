@@ -51,7 +51,9 @@ pub type Opened = (Upgraded, Tunnel, std::net::SocketAddr);
 
 /// Serves tunnels to their end.
 #[derive(Clone)]
-pub struct Tunnels(Arc<dyn Fn(Opened) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>);
+pub struct Tunnels(Arc<Serve>);
+
+type Serve = dyn Fn(Opened) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 impl Tunnels {
     /// Serves each as `serve` does.

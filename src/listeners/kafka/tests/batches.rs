@@ -25,7 +25,8 @@ fn batch_of(count: i64, value: &[u8]) -> Bytes {
         producer_epoch: -1,
         timestamp_type: TimestampType::Creation,
         offset,
-        sequence: i32::try_from(offset).expect("few") - 1,
+        // The encoder makes a batch of its own of every record whose sequence does not go on like its offset.
+        sequence: i32::try_from(offset).expect("a small batch") - 1,
         timestamp: now.as_millis() as i64,
         key: None,
         value: Some(Bytes::copy_from_slice(value)),
@@ -202,23 +203,21 @@ async fn pipelined_requests_are_answered_in_their_order() {
 #[tokio::test(start_paused = true)]
 async fn who_owes_is_told_at_once_and_read_again_when_it_is_paid() {
     // The quota is 20,000 records at once, and 1,000 a second.
-    let many = |count| request(-1, vec![topic(TOPIC, vec![(0, Some(batch_of(count, b"")))])]);
+    let much = || request(-1, vec![topic(TOPIC, vec![(0, Some(batch_of(25_000, b"")))])]);
     let gate = Gate::new(Config::default());
     let mut client = gate.enter().await;
-    assert_eq!(client.ask(9, &many(20_000)).await.throttle_time_ms, 0);
     let begun = Instant::now();
-    client.send(9, &many(4_000)).await;
+    client.send(9, &much()).await;
     client.send(12, &MetadataRequest::default()).await;
     let owed = client.hear_back::<ProduceRequest>(9, 1).await.throttle_time_ms;
-    assert!((2_000..=4_000).contains(&owed), "{owed}");
+    assert!((3_000..=6_000).contains(&owed), "{owed}");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     client.hear::<MetadataRequest>(12).await;
     assert!(begun.elapsed().as_millis() >= owed as u128, "{:?}", begun.elapsed());
     // Who does not heed what it is told waits for the answer.
     let mut client = gate.connect();
-    client.log_in("PLAIN", &password(PASSWORD)).await;
-    client.ask(5, &many(20_000)).await;
+    client.log_in("OAUTHBEARER", &token("another", 3_600)).await;
     let begun = Instant::now();
-    client.ask(5, &many(4_000)).await;
-    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    client.ask(5, &much()).await;
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
 }

@@ -18,7 +18,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
 /// A body as it goes over the wire.
-pub(super) struct Message {
+pub struct Message {
     pub is_request: bool,
     pub key: i16,
     pub version: i16,
@@ -33,7 +33,7 @@ impl fmt::Display for Message {
 }
 
 /// All of them, full ones and empty ones.
-pub(super) fn all() -> Vec<Message> {
+pub fn all() -> Vec<Message> {
     requests().into_iter().chain(responses()).collect()
 }
 
