@@ -12,6 +12,7 @@ mod faults;
 mod http2_frames;
 mod http_drain;
 mod http_framing;
+mod kafka_clients;
 mod parts;
 mod path;
 mod support;

@@ -6,11 +6,15 @@
 
 pub mod callable;
 pub mod client;
+pub mod cluster;
 pub mod fault;
 pub mod gate;
 pub mod issuer;
 pub mod kafka;
+pub mod kafka_clients;
 pub mod kafka_read;
+pub mod narrow;
+pub mod probe;
 pub mod process;
 pub mod security;
 pub mod stopwatch;
