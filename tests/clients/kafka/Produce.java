@@ -76,12 +76,19 @@ public class Produce {
     settings.put("max.request.size", Integer.toString(8 << 20));
     // How long one waits for what cannot be is the application's to say; the default is a minute for each record.
     settings.put("max.block.ms", "15000");
-    String ca = order("CA", null), token = order("TOKEN", null), mechanism = order("MECHANISM", "PLAIN");
-    settings.put("security.protocol", ca == null ? "SASL_PLAINTEXT" : "SASL_SSL");
+    String ca = order("CA", null), mechanism = order("MECHANISM", null);
+    settings.put("security.protocol", (mechanism == null ? "" : "SASL_") + (ca == null ? "PLAINTEXT" : "SSL"));
     if (ca != null) {
       settings.put("ssl.truststore.type", "PEM");
       settings.put("ssl.truststore.location", ca);
     }
+    if (mechanism != null) login(settings, mechanism, order("TOKEN", null));
+    if (order("IDEMPOTENT", null) != null) settings.put("enable.idempotence", order("IDEMPOTENT", ""));
+    if (order("ACKS", null) != null) settings.put("acks", order("ACKS", ""));
+    return settings;
+  }
+
+  static void login(Properties settings, String mechanism, String token) {
     settings.put("sasl.mechanism", mechanism);
     String names = " required username=\"" + order("USER", "") + "\" password=\"" + order("PASSWORD", "") + "\";";
     String base = "org.apache.kafka.common.security.";
@@ -91,9 +98,6 @@ public class Produce {
     } else {
       settings.put("sasl.jaas.config", base + (mechanism.equals("PLAIN") ? "plain.PlainLoginModule" : "scram.ScramLoginModule") + names);
     }
-    if (order("IDEMPOTENT", null) != null) settings.put("enable.idempotence", order("IDEMPOTENT", ""));
-    if (order("ACKS", null) != null) settings.put("acks", order("ACKS", ""));
-    return settings;
   }
 
   public static void main(String[] args) throws Exception {

@@ -4,7 +4,6 @@ import asyncio
 import aiokafka
 import order
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 
@@ -22,7 +21,7 @@ async def main():
     settings = {
         "bootstrap_servers": order.ORDER["bootstrap"],
         "security_protocol": order.PROTOCOL,
-        "sasl_mechanism": order.ORDER["mechanism"],
+        "sasl_mechanism": order.ORDER.get("mechanism", "PLAIN"),
         "compression_type": None if compression == "none" else compression,
         "max_request_size": order.MAX_REQUEST,
     }
@@ -30,7 +29,7 @@ async def main():
         settings["ssl_context"] = create_ssl_context(cafile=order.ORDER["ca"])
     if "token" in order.ORDER:
         settings["sasl_oauth_token_provider"] = Token()
-    else:
+    elif "user" in order.ORDER:
         settings |= {"sasl_plain_username": order.ORDER["user"], "sasl_plain_password": order.ORDER["password"]}
     if order.IDEMPOTENT is not None:
         settings["enable_idempotence"] = order.IDEMPOTENT
@@ -38,15 +37,15 @@ async def main():
         settings["acks"] = order.ORDER["acks"] if order.ORDER["acks"] == "all" else int(order.ORDER["acks"])
     producer = aiokafka.AIOKafkaProducer(**settings)
     try:
-        await producer.start()
+        await asyncio.wait_for(producer.start(), order.left())
         await produce(producer)
-    except (KafkaError, OSError) as error:
+    except Exception as error:
         fault(error)
     finally:
         order.summary("aiokafka", aiokafka.__version__)
         try:
             await asyncio.wait_for(producer.stop(), 5)
-        except (KafkaError, OSError, asyncio.TimeoutError):
+        except Exception:
             pass  # It was said already what became of each record.
 
 
@@ -54,7 +53,7 @@ async def produce(producer):
     async def one(i, delivery):
         try:
             order.acked(i, (await delivery).offset)
-        except KafkaError as error:
+        except Exception as error:
             fault(error)
 
     tasks = []
@@ -62,8 +61,9 @@ async def produce(producer):
         if (wait := order.due(i)) > 0:
             await asyncio.sleep(wait)
         try:
-            tasks.append(asyncio.ensure_future(one(i, await producer.send(order.TOPIC, **order.record(i)))))
-        except KafkaError as error:
+            sent = await asyncio.wait_for(producer.send(order.TOPIC, **order.record(i)), order.left())
+            tasks.append(asyncio.ensure_future(one(i, sent)))
+        except Exception as error:
             fault(error)
     if tasks:
         _, pending = await asyncio.wait(tasks, timeout=order.left())

@@ -28,16 +28,17 @@ def on_delivery(i):
 settings = {
     "bootstrap.servers": order.ORDER["bootstrap"],
     "security.protocol": order.PROTOCOL,
-    "sasl.mechanism": order.ORDER["mechanism"],
     "compression.type": order.ORDER.get("compression", "none"),
     "message.max.bytes": order.MAX_REQUEST,
     "error_cb": on_error,
 }
+if "mechanism" in order.ORDER:
+    settings["sasl.mechanism"] = order.ORDER["mechanism"]
 if "ca" in order.ORDER:
     settings["ssl.ca.location"] = order.ORDER["ca"]
 if "token" in order.ORDER:
     settings["oauth_cb"] = lambda _: (order.ORDER["token"], time.time() + 3600)
-else:
+elif "user" in order.ORDER:
     settings |= {"sasl.username": order.ORDER["user"], "sasl.password": order.ORDER["password"]}
 if order.IDEMPOTENT is not None:
     settings["enable.idempotence"] = order.IDEMPOTENT
@@ -57,6 +58,8 @@ for i in range(order.COUNT):
     producer.poll(0)
 while not stopped and len(producer) and order.left() > 0:
     producer.flush(min(1.0, order.left()))
+if len(producer) and not stopped:
+    order.fault("NoAnswer", "", "neither acknowledged nor failed")
 order.summary("confluent-kafka", f"{confluent_kafka.__version__}/{confluent_kafka.libversion()[0]}")
 if stopped or len(producer):
     producer.purge()

@@ -3,7 +3,6 @@ import time
 
 import kafka
 import order
-from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 
@@ -20,7 +19,7 @@ compression = order.ORDER.get("compression", "none")
 settings = {
     "bootstrap_servers": order.ORDER["bootstrap"],
     "security_protocol": order.PROTOCOL,
-    "sasl_mechanism": order.ORDER["mechanism"],
+    "sasl_mechanism": order.ORDER.get("mechanism"),
     "compression_type": None if compression == "none" else compression,
     "max_request_size": order.MAX_REQUEST,
 }
@@ -28,7 +27,7 @@ if "ca" in order.ORDER:
     settings["ssl_cafile"] = order.ORDER["ca"]
 if "token" in order.ORDER:
     settings["sasl_oauth_token_provider"] = Token()
-else:
+elif "user" in order.ORDER:
     settings |= {"sasl_plain_username": order.ORDER["user"], "sasl_plain_password": order.ORDER["password"]}
 if order.IDEMPOTENT is not None:
     settings["enable_idempotence"] = order.IDEMPOTENT
@@ -43,16 +42,16 @@ try:
         time.sleep(order.due(i))
         try:
             futures.append((i, producer.send(order.TOPIC, **order.record(i))))
-        except KafkaError as error:
+        except Exception as error:
             fault(error)
             if not order.left():
                 break
     for i, future in futures:
         try:
             order.acked(i, future.get(timeout=order.left()).offset)
-        except KafkaError as error:
+        except Exception as error:
             fault(error)
-except (KafkaError, OSError) as error:
+except Exception as error:
     fault(error)
 order.summary("kafka-python", kafka.__version__)
 if producer:

@@ -14,7 +14,7 @@ PAUSE = float(ORDER.get("seconds", 0)) / COUNT  # between two records
 PATIENCE = float(ORDER["patience"])  # seconds, for all of it
 MORE_BYTES = int(ORDER.get("more_bytes", 0))
 MAX_REQUEST = 8 << 20  # so that it is not the client that finds a record too large
-PROTOCOL = "SASL_SSL" if "ca" in ORDER else "SASL_PLAINTEXT"
+PROTOCOL = ("SASL_" if "mechanism" in ORDER else "") + ("SSL" if "ca" in ORDER else "PLAINTEXT")
 IDEMPOTENT = {"true": True, "false": False}.get(ORDER.get("idempotent"))  # None: the client's own default
 
 _began = time.monotonic()

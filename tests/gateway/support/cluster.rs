@@ -1,4 +1,4 @@
-//! Three real Apache Kafka brokers, each its own controller, that fail over within two seconds.
+//! Three real Apache Kafka brokers, each its own controller.
 //!
 //! What always holds: they listen on loopback only, on the same ports for their whole lives, and call themselves
 //! `localhost`, never `127.0.0.1`, so that who was told of them can be told from who was told of a gate. Records are kept by
@@ -20,6 +20,15 @@ use super::{DEADLINE, START_DEADLINE, eventually, free_port};
 
 /// How many brokers there are. Their ids are 1, 2 and 3; their places in a cluster 0, 1 and 2.
 pub const SIZE: usize = 3;
+
+/// How soon a broker is taken for dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailOver {
+    /// After one or two seconds: for tests in which one dies.
+    Quick,
+    /// After nine, as Kafka comes: for tests in which none does, and a busy machine must not look like a death.
+    Calm,
+}
 
 /// The three.
 pub struct Cluster {
@@ -66,7 +75,7 @@ impl Ports {
 
 impl Cluster {
     /// Starts all of it, with nothing in it.
-    pub async fn start() -> Self {
+    pub async fn start(fail_over: FailOver) -> Self {
         let dir = tempfile::Builder::new().prefix("sluicegate-cluster-").tempdir().expect("a temporary folder");
         let certificates = Certificates::make(dir.path());
         let brokers: Vec<_> = (0..SIZE).map(|_| Broker { process: None, ports: Ports::free() }).collect();
@@ -75,7 +84,7 @@ impl Cluster {
             narrows.push(Narrow::start(ports.narrow, ports.wide).await);
         }
         let mut cluster = Self { brokers, narrows, certificates, dir };
-        cluster.format();
+        cluster.format(fail_over);
         cluster.restart_all().await;
         cluster
     }
@@ -219,10 +228,10 @@ impl Cluster {
     }
 
     /// Three data folders that know the user, made at the same time.
-    fn format(&mut self) {
+    fn format(&mut self, fail_over: FailOver) {
         let formats: Vec<_> = (0..SIZE)
             .map(|place| {
-                std::fs::write(self.file(place, "properties"), self.properties(place)).expect("a file in a folder of ours");
+                std::fs::write(self.file(place, "properties"), self.properties(place, fail_over)).expect("a file in a folder of ours");
                 let mut tool = java(128);
                 tool.args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c"]);
                 tool.arg(self.file(place, "properties")).args(security::scram_arguments());
@@ -236,7 +245,7 @@ impl Cluster {
         }
     }
 
-    fn properties(&self, place: usize) -> String {
+    fn properties(&self, place: usize, fail_over: FailOver) -> String {
         let Ports { plain, secure, wide, narrow, controller } = self.brokers[place].ports;
         let mut text = format!(
             "node.id={}\nlog.dirs={}\ncontroller.quorum.voters={}\n\
@@ -247,6 +256,9 @@ impl Cluster {
             self.file(place, "data").display(),
             self.voters(),
         );
+        if fail_over == FailOver::Quick {
+            text += QUICK_PROPERTIES;
+        }
         text += &security::properties(&self.certificates);
         text.replace("sasl.enabled.mechanisms=", "sasl.enabled.mechanisms=OAUTHBEARER,")
     }
@@ -279,6 +291,9 @@ listener.name.saslssl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.secur
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 allow.everyone.if.no.acl.found=true
+";
+
+const QUICK_PROPERTIES: &str = "\
 # A dead broker is replaced within a second, the controller within two. A fetch timeout of 500 or less elects for ever.
 broker.heartbeat.interval.ms=100
 broker.session.timeout.ms=1000

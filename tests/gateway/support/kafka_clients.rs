@@ -60,7 +60,7 @@ impl Client {
         let source = |name: &str| checkout("tests/clients/kafka").join(name);
         let installed = installed();
         let (program, args) = match self {
-            Self::Kafkajs => ("node".into(), vec![source("kafkajs.mjs")]),
+            Self::Kafkajs => return program("kafkajs.mjs"),
             Self::Confluent => (installed.join("venv/bin/python"), vec![source("confluent.py")]),
             Self::Aiokafka => (installed.join("venv/bin/python"), vec![source("aio.py")]),
             Self::KafkaPython => (installed.join("venv/bin/python"), vec![source("kpython.py")]),
@@ -68,13 +68,22 @@ impl Client {
             Self::Java4 => return java(&installed, "4.4.0"),
         };
         let mut command = Command::new(program);
-        command.args(args).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.args(args).env_clear().env("PYTHONDONTWRITEBYTECODE", "1");
         command
     }
 }
 
+/// A program for Node that finds kafkajs, with no environment but what it is given.
+pub fn program(name: &str) -> Command {
+    installed();
+    let mut command = Command::new("node");
+    command.arg(checkout("tests/clients/kafka").join(name)).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
 fn java(installed: &Path, version: &str) -> Command {
     let mut command = Command::new("java");
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     let classes = installed.join("java/classes");
     let jars = installed.join("java").join(version).join("*");
     command.args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
@@ -101,6 +110,8 @@ pub enum Login {
     Password(&'static str, String, String),
     /// `OAUTHBEARER` with this token.
     Token(String),
+    /// Nobody asks.
+    Nobody,
 }
 
 /// Where a client connects to, and as whom.
@@ -162,7 +173,6 @@ impl Order {
     /// Has it done by a client, and waits for its summary.
     pub async fn by(&self, client: Client) -> Summary {
         let mut command = client.command();
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("PYTHONDONTWRITEBYTECODE", "1");
         for (name, value) in self.variables() {
             command.env(format!("CLIENT_{name}"), value);
         }
@@ -204,6 +214,7 @@ impl Order {
             ("MORE_BYTES", self.more_bytes.to_string()),
         ];
         match &self.address.login {
+            Login::Nobody => {}
             Login::Token(token) => variables.extend([("MECHANISM", "OAUTHBEARER".to_owned()), ("TOKEN", token.clone())]),
             Login::Password(mechanism, user, password) => {
                 variables.extend([("MECHANISM", (*mechanism).to_owned()), ("USER", user.clone()), ("PASSWORD", password.clone())]);
