@@ -15,6 +15,7 @@ mod http2_frames;
 mod http_drain;
 mod http_framing;
 mod lanes;
+mod kafka_clients;
 mod parts;
 mod path;
 mod port;
