@@ -182,7 +182,7 @@ async fn lies_end_the_connection_and_the_outcome_is_unknown() {
         let unknown = leg.ask("raw", 0, "x").await;
         assert!(matches!(unknown, Answer::Unknown("protocol" | "timed_out")), "{lie:?}: {unknown:?}");
         assert!(offset(leg.ask("raw", 0, "y").await).is_some(), "{lie:?}");
-        assert_eq!(cluster.connections(), before + 1, "{lie:?}");
+        assert!(cluster.connections() > before, "{lie:?}: whoever lies is not asked again over the same connection");
     }
     cluster.lie(Lie::Twice);
     assert!(offset(leg.ask("raw", 0, "x").await).is_some());

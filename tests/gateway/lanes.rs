@@ -124,8 +124,10 @@ async fn in_an_outage_batches_take_the_inbox_and_are_replayed_in_order_before_th
     assert!(in_broker(&trunk.send(0, batch_of(mine, &["0"])).await));
     cluster.kill(1).await;
     for sequence in 1..=20 {
-        assert!(in_inbox(&trunk.send(0, batch_of(at(mine, sequence), &[sequence.to_string()])).await), "{sequence}");
-        assert!(in_inbox(&trunk.send(1, batch(&[sequence.to_string()])).await), "{sequence}");
+        for (partition, sent) in [(0, batch_of(at(mine, sequence), &[sequence.to_string()])), (1, batch(&[sequence.to_string()]))] {
+            let answer = trunk.send(partition, sent).await;
+            assert!(in_inbox(&answer), "{sequence} to {partition}: {answer:?}");
+        }
     }
     cluster.revive(1).await;
     let last = trunk.send(0, batch_of(at(mine, 21), &["21"])).await;

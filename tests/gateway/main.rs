@@ -14,6 +14,7 @@ mod forward_faults;
 mod http2_frames;
 mod http_drain;
 mod http_framing;
+mod kafka_clients;
 mod lanes;
 mod parts;
 mod path;

@@ -7,11 +7,15 @@
 pub mod batches;
 pub mod callable;
 pub mod client;
+pub mod cluster;
 pub mod fault;
 pub mod gate;
 pub mod issuer;
 pub mod kafka;
+pub mod kafka_clients;
 pub mod kafka_read;
+pub mod narrow;
+pub mod probe;
 pub mod process;
 pub mod scripted_broker;
 pub mod security;

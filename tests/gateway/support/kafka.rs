@@ -179,7 +179,7 @@ broker.session.timeout.ms=1000
 ";
 
 /// A Java program with Kafka's class path.
-fn java(heap_mib: u32) -> Command {
+pub(super) fn java(heap_mib: u32) -> Command {
     let mut java = Command::new("java");
     java.arg(format!("-Xmx{heap_mib}m")).arg(format!("@{}", home().join("jvm.args").display()));
     java

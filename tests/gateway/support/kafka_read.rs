@@ -64,17 +64,60 @@ impl Record {
     }
 }
 
+/// Who looks into brokers: one, or a cluster.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    brokers: String,
+    replicas: i32,
+}
+
 impl Kafka {
     /// Makes a topic and waits until its partitions can be written to.
     pub async fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        self.reader().create_topic(name, partitions, configs).await;
+    }
+
+    /// Sets configuration of a topic; what is not named goes back to its default.
+    pub async fn alter_topic(&self, name: &str, configs: &[(&str, &str)]) {
+        self.reader().alter_topic(name, configs).await;
+    }
+
+    /// Deletes a topic and waits until it is gone.
+    pub async fn delete_topic(&self, name: &str) {
+        self.reader().delete_topic(name).await;
+    }
+
+    /// The names of all topics but the broker's own, sorted.
+    pub async fn topics(&self) -> Vec<String> {
+        self.reader().topics().await
+    }
+
+    /// Every record of a topic, partition by partition, each in order.
+    pub async fn consume_all(&self, topic: &str) -> Vec<Record> {
+        self.reader().consume_all(topic).await
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::of(self.brokers(), 1)
+    }
+}
+
+impl Reader {
+    /// Of the brokers at these addresses; the topics that it makes have so many replicas.
+    pub fn of(brokers: String, replicas: i32) -> Self {
+        Self { brokers, replicas }
+    }
+
+    /// Makes a topic and waits until its partitions can be written to.
+    pub async fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(self.replicas));
         for (key, value) in configs {
             topic = topic.set(key, value);
         }
         let made = self.admin().create_topics(&[topic], &AdminOptions::new()).await.expect("the broker answers");
         assert!(made.iter().all(Result::is_ok), "the broker made no topic {name}: {made:?}");
         let count = usize::try_from(partitions).expect("a count");
-        eventually("a new topic has leaders", START_DEADLINE, async || (self.leaders(name).await? == count).then_some(())).await;
+        eventually("a new topic has leaders", START_DEADLINE, async || self.is_led(name, count).await.then_some(())).await;
     }
 
     /// Sets configuration of a topic; what is not named goes back to its default.
@@ -114,17 +157,23 @@ impl Kafka {
         blocking(move || read_all(&config.create().expect("a consumer"), &topic)).await
     }
 
-    /// How many partitions of a topic have a leader. `None` while the topic is unknown.
-    async fn leaders(&self, topic: &str) -> Option<usize> {
+    /// The leader of each partition of a topic: a broker's id, or -1. Empty while the topic is unknown.
+    pub async fn leaders_of(&self, topic: &str) -> Vec<i32> {
         let (config, topic) = (self.config(), topic.to_owned());
         blocking(move || {
             let consumer: BaseConsumer = config.create().expect("a consumer");
             // All topics, not this one: to ask for a topic by name can make it.
             let metadata = consumer.fetch_metadata(None, ASK).expect("the broker answers");
-            let topic = metadata.topics().iter().find(|known| known.name() == topic)?;
-            Some(topic.partitions().iter().filter(|partition| partition.leader() >= 0).count())
+            let known = metadata.topics().iter().find(|known| known.name() == topic);
+            known.map(|known| known.partitions().iter().map(|partition| partition.leader()).collect()).unwrap_or_default()
         })
         .await
+    }
+
+    /// Whether a topic has so many partitions, each with a leader.
+    async fn is_led(&self, topic: &str, partitions: usize) -> bool {
+        let leaders = self.leaders_of(topic).await;
+        leaders.len() == partitions && leaders.iter().all(|leader| *leader >= 0)
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
@@ -133,7 +182,7 @@ impl Kafka {
 
     fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.brokers()).set("group.id", "the-test").set("enable.auto.commit", "false");
+        config.set("bootstrap.servers", &self.brokers).set("group.id", "the-test").set("enable.auto.commit", "false");
         config
     }
 }
