@@ -1,7 +1,8 @@
 //! A request's body, read from its start to its end: a cursor over bytes that came from outside.
 //!
 //! What always holds: a count or a length is compared with the bytes that remain before anything is done with it; nothing is
-//! allocated by it; what is left over at the end is an error. Records are slices of the frame, never copied.
+//! allocated by it. Records are slices of the frame, never copied. What is left over at the end is ignored, as brokers do:
+//! librdkafka asks for all topics with three bytes too many.
 
 use bytes::{Buf, Bytes};
 
@@ -172,10 +173,9 @@ impl Body {
         Err(self.bad(what))
     }
 
-    /// The last tagged fields, and then nothing.
+    /// The last tagged fields.
     pub fn end(mut self) -> Read<()> {
-        self.tags()?;
-        if self.rest.is_empty() { Ok(()) } else { self.refuse("there are bytes behind the request") }
+        self.tags()
     }
 }
 
@@ -219,11 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn unknown_tagged_fields_are_skipped_and_what_is_left_over_is_an_error() {
+    fn unknown_tagged_fields_are_skipped_within_the_bytes() {
         assert_eq!(body(&[1, 9, 2, 7, 7], true).end(), Ok(()));
         assert_eq!(body(&[], false).end(), Ok(()));
         assert!(body(&[1, 9, 200, 1, 7], true).end().is_err(), "a tag beyond the bytes");
         assert!(body(&[0xff, 0xff, 0xff, 0xff, 0x0f], true).end().is_err(), "four billion tags");
-        assert!(body(&[0, 0], true).end().is_err());
     }
 }

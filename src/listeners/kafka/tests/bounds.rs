@@ -32,7 +32,7 @@ async fn k3_counts_beyond_the_bytes_close_the_connection() {
         (0, 3, 1, &[0xff, 0xff, 0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff]),
         (0, 2, 1, &[0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff]),
         (10, 4, 2, &[0, 0xff, 0xff, 0xff, 0xff, 0x0f]),
-        (3, 1, 1, &[0xff, 0xff, 0xff, 0xff, 9]),
+        (3, 9, 2, &[0, 0, 0, 0, 1, 9, 200, 1]),
     ] {
         let mut client = gate.enter().await;
         let bytes = client.head(key, version, header, body);

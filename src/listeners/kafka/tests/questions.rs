@@ -104,6 +104,16 @@ async fn k7_all_topics_are_the_granted_ones_and_none_are_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn librdkafka_asks_for_all_topics_with_bytes_that_do_not_belong_there() {
+    // Its room for a count of four bytes stays where the null of one byte should be (up to 2.16 at least; `kcat -L`).
+    let gate = advertising();
+    let mut client = gate.enter().await;
+    let bytes = client.head(3, 12, 2, &[0, 0, 0, 0, 1, 0, 0]);
+    client.write(&bytes).await;
+    assert_eq!(client.hear::<MetadataRequest>(12).await.topics.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn topics_have_no_ids_here_and_what_may_be_done_is_told_when_asked() {
     let gate = advertising();
     let mut client = gate.enter().await;
