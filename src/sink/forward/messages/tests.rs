@@ -1,7 +1,9 @@
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{ProduceRequest, RequestHeader};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, RequestHeader};
 
 use super::*;
+use crate::sink::forward::Answer;
+use crate::sink::forward::plan::Piece;
 use crate::sink::forward::samples;
 
 fn piece(topic: &str, partition: i32, bytes: usize) -> Piece {
@@ -100,8 +102,10 @@ fn versions_below_those_that_are_safe_are_not_spoken() {
 #[test]
 fn a_header_of_another_request_or_with_endless_tags_is_refused() {
     let open = |version, bytes: &[u8]| call(version).open(5, Bytes::copy_from_slice(bytes));
-    assert_eq!(open(7, &[0, 0, 0, 5, 9]).expect("a body"), [9][..]);
-    assert_eq!(open(9, &[0, 0, 0, 5, 1, 0, 2, 8, 8, 9]).expect("a body"), [9][..]);
+    // No topics, no throttle.
+    let (rigid, flexible) = ([0; 8], [1, 0, 0, 0, 0, 0]);
+    assert_eq!(open(7, &[&[0, 0, 0, 5][..], &rigid].concat()).expect("a body"), rigid[..]);
+    assert_eq!(open(9, &[&[0, 0, 0, 5, 1, 0, 2, 8, 8][..], &flexible].concat()).expect("a body"), flexible[..]);
     for bytes in [&[][..], &[0, 0, 0], &[0, 0, 0, 6, 9]] {
         assert!(open(7, bytes).is_err(), "{bytes:?}");
     }
