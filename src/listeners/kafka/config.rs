@@ -25,6 +25,8 @@ pub struct Config {
     /// Bytes of one connection's requests that are read and not yet answered; then reading pauses. A single larger request
     /// passes alone. Default 32 MiB.
     pub max_in_flight_bytes: ByteSize,
+    /// Time for a client to say who it is, from the begin of its connection; then it is closed. Default 5s.
+    pub login_timeout: Span,
     /// Time for a request to arrive, from its first byte, pauses of ours not counted; then the connection is closed.
     /// Default 60s.
     pub request_timeout: Span,
@@ -46,6 +48,7 @@ impl Default for Config {
             max_request_bytes: ByteSize::mib(100),
             max_in_flight_requests: 100,
             max_in_flight_bytes: ByteSize::mib(32),
+            login_timeout: Span::secs(5),
             request_timeout: Span::secs(60),
             answer_timeout: Span::secs(30),
             idle_timeout: Span::secs(600),
@@ -76,6 +79,7 @@ impl Config {
             say("max_in_flight_bytes", "must be between 64 KiB and 1 GiB");
         }
         for (key, span) in [
+            ("login_timeout", self.login_timeout),
             ("request_timeout", self.request_timeout),
             ("answer_timeout", self.answer_timeout),
             ("idle_timeout", self.idle_timeout),

@@ -163,6 +163,7 @@ struct Reading<S> {
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Reading<S> {
     fn new(door: Arc<Door>, input: ReadHalf<S>, arrival: Arrival, line: Sender<Box<Slot>>) -> Self {
         let Arrival { peer, local, principal, read, deadline } = arrival;
+        let deadline = deadline.min(Instant::now() + door.config.login_timeout.get());
         let own = Share::of(door.config.max_in_flight_bytes.as_usize());
         let stop = Stop { signal: door.parts.drain.signal(), line: Some(line) };
         let session = Session::new(Arc::clone(&door), peer, local, principal, deadline);

@@ -93,7 +93,8 @@ impl Gate {
             local: address("127.0.0.1:9092"),
             principal,
             read: BytesMut::new(),
-            deadline: Instant::now() + LOGIN_TIME,
+            // The listener's own; the door has a shorter one.
+            deadline: Instant::now() + 2 * LOGIN_TIME,
         };
         let served = tokio::spawn(Arc::clone(&self.door).serve(theirs, arrival));
         Client { stream, correlation: 0, served }
