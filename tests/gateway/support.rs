@@ -18,6 +18,7 @@ pub mod probe;
 pub mod process;
 pub mod security;
 pub mod stopwatch;
+pub mod verdict;
 pub mod wire;
 
 use std::fs::OpenOptions;
