@@ -33,6 +33,7 @@ use crate::records::RecordBatch;
 use super::Config;
 use cluster::Address;
 use dial::Dialer;
+use fault::Fault;
 use plan::{Action, Limits, Link, Parcel, Piece, Plan};
 
 /// How often what waits is looked at.
@@ -105,6 +106,8 @@ struct State {
     /// The way to each connection's task; each has room for the one request that a connection may have.
     links: HashMap<Link, mpsc::Sender<Vec<Piece>>>,
     runtime: Option<Handle>,
+    /// Why no broker tells who leads what; none: one does.
+    scout_fault: Option<Fault>,
 }
 
 impl Upstream {
@@ -118,7 +121,7 @@ impl Upstream {
             bootstrap: config.brokers.iter().map(place).collect::<Result<_, _>>()?,
             timeout: limits.timeout,
             broker_timeout_ms: i32::try_from(broker_timeout.as_millis()).unwrap_or(i32::MAX),
-            state: Mutex::new(State { plan: Plan::new(limits), links: HashMap::new(), runtime: None }),
+            state: Mutex::new(State { plan: Plan::new(limits), links: HashMap::new(), runtime: None, scout_fault: None }),
             waiting: Notify::new(),
             refresh: Notify::new(),
             refreshed: watch::Sender::new(0),
@@ -166,6 +169,11 @@ impl Upstream {
             last_error: broker.last_fault().map(ToString::to_string),
         };
         self.shared.lock().plan.brokers().map(status).collect()
+    }
+
+    /// Why no broker tells who leads which partition; none: one does, or nobody has asked yet.
+    pub fn last_error(&self) -> Option<String> {
+        self.shared.lock().scout_fault.as_ref().map(ToString::to_string)
     }
 
     /// Bytes of batches that wait for their turn.

@@ -135,9 +135,25 @@ async fn a_broker_that_refuses_us_gets_no_batch_and_no_password_in_the_clear() {
     for config in [wrong_password, wrong_authority, plain] {
         let leg = Leg::new(&config);
         assert_eq!(leg.ask("raw", 0, "x").await, Answer::NotSent("no_leader"));
-        assert!(!format!("{:?}", leg.upstream).contains("canary"));
+        let said = leg.upstream.last_error().expect("a reason");
+        assert!(!said.contains("canary") && !format!("{:?}", leg.upstream).contains("canary"), "{said}");
     }
     assert_eq!(kafka.consume_all("raw").await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_believes_us_for_a_while_only_is_shown_who_we_are_again_in_time() {
+    let properties = vec![("connections.max.reauth.ms", "1500".to_owned())];
+    let kafka = Kafka::start_with(Options { secure: true, properties, ..Options::default() }).await;
+    kafka.create_topic("raw", 1, &[]).await;
+    let leg = Leg::new(&secure(&kafka, SecurityProtocol::SaslPlaintext, Mechanism::ScramSha256));
+    let began = std::time::Instant::now();
+    let mut expected = leg.until_appended("raw", 0, "first").await;
+    while began.elapsed() < Duration::from_secs(5) {
+        expected += 1;
+        let answer = leg.ask("raw", 0, "x").await;
+        assert_eq!(offset(answer), Some(expected), "{answer:?} after {:?}", began.elapsed());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -175,6 +175,7 @@ async fn a_broker_that_is_silent_is_given_up_in_time_and_reached_over_another_co
 async fn lies_end_the_connection_and_the_outcome_is_unknown() {
     let cluster = Scripted::start(1, &[("raw", 2)]).await;
     let leg = hasty(&cluster);
+    assert_eq!(offset(leg.ask("raw", 0, "the truth").await), Some(0));
     let lies = [Lie::Correlation, Lie::HugeFrame, Lie::NegativeFrame, Lie::Short, Lie::OtherPartition, Lie::HostileCount];
     for lie in lies {
         cluster.lie(lie);

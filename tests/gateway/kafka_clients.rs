@@ -4,8 +4,10 @@
 //! was told is held against what the brokers have, record by record. `KAFKA_TARGET=direct` puts the clients to the brokers
 //! themselves: what a test finds there is not the gate's doing, and what only a gate can do says that it was not run.
 
+mod failover;
 mod leaks;
 mod matrix;
+mod outage;
 mod platform;
 mod refused;
 mod stage;

@@ -44,11 +44,11 @@ why() { sed -n "s/^$1 [0-9]* //p" "$2" | sort | uniq -c | sed 's/^ *\([0-9]*\) /
 # Returns non-zero on a failure, or (REQUIRE_ALL=1) on anything not run.
 summary() {
   local step file p f n all_p=0 all_f=0 all_n=0
-  printf '\n%-12s %8s %8s %8s %8s\n' step passed failed 'not run' seconds
+  printf '\n%-13s %8s %8s %8s %8s\n' step passed failed 'not run' seconds
   for step; do
     file=$OUT/$step.result
     p=$(count passed "$file") f=$(count failed "$file") n=$(count not_run "$file")
-    printf '%-12s %8s %8s %8s %8s\n' "$step" "$p" "$f" "$n" "$(cat "$OUT/$step.seconds")"
+    printf '%-13s %8s %8s %8s %8s\n' "$step" "$p" "$f" "$n" "$(cat "$OUT/$step.seconds")"
     all_p=$((all_p + p)) all_f=$((all_f + f)) all_n=$((all_n + n))
   done
   for step; do

@@ -34,9 +34,10 @@ impl Address {
         (1..=253).contains(&host.len()).then(|| Self { host: host.into(), port })
     }
 
-    /// From `host:port`, as it is configured.
+    /// From `host:port`, as it is configured; a protocol before it, as librdkafka takes it, says nothing here.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.trim().rsplit_once(':')?;
+        let text = text.trim();
+        let (host, port) = text.split_once("://").map_or(text, |(_, place)| place).rsplit_once(':')?;
         Self::new(host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok()?)
     }
 }
@@ -140,6 +141,7 @@ mod tests {
             assert_eq!((&*address.host, address.port), (host, 9092));
             assert_eq!(address.to_string(), text.trim());
         }
+        assert_eq!(Address::parse("SASL_SSL://h:1"), Address::new("h", 1));
         for (host, port) in [("", 9092), ("h", 0), ("h", -1), ("h", 65_536)] {
             assert_eq!(Address::new(host, port), None);
         }
@@ -152,11 +154,11 @@ mod tests {
         cluster.touch(&topic, now);
         let here = Address::new("h", 1).expect("an address");
         let learned = Learned { brokers: vec![(7, here.clone())], topics: vec![(topic.clone(), vec![(0, 7), (1, 8)])] };
-        cluster.learn(&[topic.clone()], learned.clone());
+        cluster.learn(std::slice::from_ref(&topic), learned.clone());
         assert_eq!((cluster.leader(&(topic.clone(), 0)), cluster.leader(&(topic.clone(), 1))), (Some(7), None));
         assert_eq!(cluster.address(7), Some(&here));
 
-        cluster.learn(&[topic.clone()], Learned { brokers: learned.brokers, topics: vec![] });
+        cluster.learn(std::slice::from_ref(&topic), Learned { brokers: learned.brokers, topics: vec![] });
         assert_eq!(cluster.leader(&(topic.clone(), 0)), None, "the broker does not know the topic any more");
         assert_eq!(cluster.topics(now + FORGET_AFTER), []);
     }

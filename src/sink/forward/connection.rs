@@ -40,8 +40,11 @@ impl Drop for Ending {
         }
         self.shared.forget(self.link);
         let change = self.shared.act(|plan, now| plan.gone(self.link, &self.loss, jitter(), now));
-        if let (Change::Down, Loss::Unreachable(fault)) = (change, &self.loss) {
-            tracing::warn!(broker = %self.address, %fault, "a broker cannot be reached: raw batches for it wait, or go to the inbox");
+        match (change, &self.loss) {
+            (Change::Down, Loss::Unreachable(fault)) => {
+                tracing::warn!(broker = %self.address, %fault, "a broker cannot be reached: raw batches for it wait, or go to the inbox");
+            }
+            (_, loss) => tracing::debug!(broker = %self.address, ?loss, "a connection for raw batches ended"),
         }
     }
 }
@@ -76,6 +79,9 @@ pub(super) async fn run(shared: Arc<Shared>, link: Link, address: Address, mut r
 async fn serve(shared: &Arc<Shared>, link: Link, mut session: Session, requests: &mut mpsc::Receiver<Vec<Piece>>) -> Loss {
     loop {
         let retire = session.retire_at.map_or(MAX_IDLE, |at| at.saturating_duration_since(Instant::now()).min(MAX_IDLE));
+        if retire.is_zero() {
+            return Loss::Quiet;
+        }
         let pieces = tokio::select! {
             biased;
             fault = session.broken() => return Loss::Broken { fault, written: false },
@@ -92,6 +98,8 @@ async fn serve(shared: &Arc<Shared>, link: Link, mut session: Session, requests:
         if !rest.is_zero() {
             tokio::select! {
                 fault = session.broken() => return Loss::Broken { fault, written: false },
+                // Nothing is given to who rests: it is the end.
+                _ = requests.recv() => return Loss::Quiet,
                 () = sleep(rest.min(MAX_REST)) => shared.act(|plan, now| plan.rested(link, now)),
             }
         }

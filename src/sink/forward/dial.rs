@@ -74,7 +74,7 @@ impl Dialer {
         };
         let mut session = Session::new(socket);
         let question = messages::api_versions(session.begin());
-        let answer = session.ask(Call { api: Api::ApiVersions, version: 0 }, question).await?;
+        let answer = session.ask(Call { api: Api::Versions, version: 0 }, question).await?;
         session.offered = messages::offered(answer)?;
         session.offered.call(Api::Produce)?;
         session.offered.call(Api::Metadata)?;

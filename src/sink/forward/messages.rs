@@ -3,28 +3,24 @@
 //! What always holds: no decoder sees a body that [`check_response`] has not counted; the bytes of a record batch are the
 //! same at every version of the envelope.
 
-use std::collections::HashMap;
+mod produce;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiVersionsResponse, MetadataRequest, MetadataResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, TopicName,
+    ApiVersionsResponse, MetadataRequest, MetadataResponse, SaslAuthenticateResponse, SaslHandshakeResponse, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use crate::event::Topic;
 use crate::wire::check_response;
 
-use super::Answer;
 use super::cluster::{Address, Learned};
 use super::fault::Fault;
-use super::plan::Piece;
+pub(super) use produce::{answers, produce};
 
 /// What the brokers know us by.
 const CLIENT_ID: &[u8] = b"sluicegate";
-
-/// A batch up to this is copied beside its neighbours; a larger one is written from where it lies.
-const COPIED: usize = 16 * 1024;
 
 /// An API that we call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +28,7 @@ pub(super) enum Api {
     Produce,
     Metadata,
     SaslHandshake,
-    ApiVersions,
+    Versions,
     SaslAuthenticate,
 }
 
@@ -49,7 +45,7 @@ impl Api {
             Self::Produce => 0,
             Self::Metadata => 3,
             Self::SaslHandshake => 17,
-            Self::ApiVersions => 18,
+            Self::Versions => 18,
             Self::SaslAuthenticate => 36,
         }
     }
@@ -59,7 +55,7 @@ impl Api {
             Self::Produce => "Produce",
             Self::Metadata => "Metadata",
             Self::SaslHandshake => "SaslHandshake",
-            Self::ApiVersions => "ApiVersions",
+            Self::Versions => "ApiVersions",
             Self::SaslAuthenticate => "SaslAuthenticate",
         }
     }
@@ -71,7 +67,7 @@ impl Api {
             Self::Produce => (3, 11),
             Self::Metadata => (4, 12),
             Self::SaslHandshake => (1, 1),
-            Self::ApiVersions => (0, 0),
+            Self::Versions => (0, 0),
             Self::SaslAuthenticate => (0, 1),
         }
     }
@@ -80,7 +76,7 @@ impl Api {
         match self {
             Self::Produce | Self::Metadata => 9,
             // At the versions spoken here none of these is.
-            Self::SaslHandshake | Self::ApiVersions | Self::SaslAuthenticate => i16::MAX,
+            Self::SaslHandshake | Self::Versions | Self::SaslAuthenticate => i16::MAX,
         }
     }
 }
@@ -135,7 +131,7 @@ impl Offered {
             Api::Metadata => self.metadata,
             Api::SaslHandshake => self.sasl_handshake,
             Api::SaslAuthenticate => self.sasl_authenticate,
-            Api::ApiVersions => Some(0),
+            Api::Versions => Some(0),
         };
         version.map(|version| Call { api, version }).ok_or(Fault::Version(api.as_str()))
     }
@@ -159,7 +155,7 @@ fn finish(mut first: BytesMut, rest: Vec<Bytes>) -> Vec<Bytes> {
 
 /// The first request on every connection; version 0, which every broker answers.
 pub(super) fn api_versions(correlation: i32) -> Vec<Bytes> {
-    finish(Call { api: Api::ApiVersions, version: 0 }.begin(correlation), Vec::new())
+    finish(Call { api: Api::Versions, version: 0 }.begin(correlation), Vec::new())
 }
 
 pub(super) fn sasl_handshake(call: Call, correlation: i32, mechanism: &str) -> Vec<Bytes> {
@@ -182,53 +178,6 @@ pub(super) fn metadata(call: Call, correlation: i32, topics: &[Topic]) -> Result
     let mut frame = call.begin(correlation);
     request.encode(&mut frame, call.version).map_err(|_| Fault::Protocol("a question that cannot be written"))?;
     Ok(finish(frame, Vec::new()))
-}
-
-/// One request for all pieces, each of another partition. `timeout_ms`: how long the broker waits for its replicas.
-pub(super) fn produce(call: Call, correlation: i32, pieces: &[Piece], timeout_ms: i32) -> Vec<Bytes> {
-    let flexible = call.is_flexible();
-    let mut sorted: Vec<&Piece> = pieces.iter().collect();
-    sorted.sort_by(|one, other| one.topic.cmp(&other.topic));
-    let topics: Vec<&[&Piece]> = sorted.chunk_by(|one, other| one.topic == other.topic).collect();
-
-    let (mut first, mut rest, mut open) = (None, Vec::new(), call.begin(correlation));
-    if flexible {
-        open.put_u8(0)
-    } else {
-        open.put_i16(-1)
-    } // No transactional id.
-    open.put_i16(-1); // acks: all.
-    open.put_i32(timeout_ms);
-    put_count(&mut open, flexible, topics.len());
-    for topic in topics {
-        put_text(&mut open, flexible, topic[0].topic.as_str());
-        put_count(&mut open, flexible, topic.len());
-        for piece in topic {
-            let bytes = piece.batch.bytes();
-            open.put_i32(piece.partition);
-            put_count(&mut open, flexible, bytes.len());
-            if bytes.len() <= COPIED {
-                open.put_slice(bytes);
-            } else {
-                let written = open.split();
-                match &first {
-                    None => first = Some(written),
-                    Some(_) => rest.push(written.freeze()),
-                }
-                rest.push(bytes.clone());
-            }
-            put_no_tags(&mut open, flexible);
-        }
-        put_no_tags(&mut open, flexible);
-    }
-    put_no_tags(&mut open, flexible);
-    match first {
-        None => finish(open, rest),
-        Some(first) => {
-            rest.push(open.freeze());
-            finish(first, rest)
-        }
-    }
 }
 
 /// A count or length; where the version is flexible, one more than it as a varint.
@@ -342,33 +291,6 @@ pub(super) fn learned(call: Call, body: Bytes) -> Result<Learned, Fault> {
         topics.push((topic, led.map(|partition| (partition.partition_index, partition.leader_id.0)).collect()));
     }
     Ok(Learned { brokers, topics })
-}
-
-/// The answer of each piece, in the pieces' order, and for how many milliseconds the broker asks us to rest. An answer that
-/// is not for exactly these pieces is an answer to something else.
-pub(super) fn answers(call: Call, body: Bytes, pieces: &[Piece]) -> Result<(Vec<Answer>, u64), Fault> {
-    let response: ProduceResponse = decode(call.version, body)?;
-    let throttle = u64::try_from(response.throttle_time_ms).unwrap_or(0);
-    let mut told: HashMap<(&str, i32), Answer> = HashMap::new();
-    for topic in &response.responses {
-        for partition in &topic.partition_responses {
-            let answer = Answer::Answered {
-                code: partition.error_code,
-                base_offset: partition.base_offset,
-                log_append_time_ms: partition.log_append_time_ms,
-                log_start_offset: partition.log_start_offset,
-            };
-            if told.insert((topic.name.as_str(), partition.index), answer).is_some() {
-                return Err(Fault::Protocol("a partition that is answered twice"));
-            }
-        }
-    }
-    let found: Option<Vec<_>> = pieces.iter().map(|piece| told.remove(&(piece.topic.as_str(), piece.partition))).collect();
-    match found {
-        None => Err(Fault::Protocol("a partition without an answer")),
-        Some(_) if !told.is_empty() => Err(Fault::Protocol("an answer that nobody has asked for")),
-        Some(answers) => Ok((answers, throttle)),
-    }
 }
 
 #[cfg(test)]

@@ -8,14 +8,13 @@
 //! Whoever changes the plan carries out its [`Action`]s.
 
 mod broker;
+mod dispatch;
+mod parcel;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use crate::event::Topic;
-use crate::records::RecordBatch;
 use crate::telemetry::metrics;
 
 use super::Answer;
@@ -23,6 +22,8 @@ use super::cluster::{Address, Cluster, Key, Learned, Node};
 use super::fault::Fault;
 pub(super) use broker::Broker;
 use broker::State;
+use parcel::Line;
+pub(super) use parcel::{Parcel, Piece};
 
 /// The most bytes of batches in one merged request; one larger batch goes alone.
 pub(super) const MAX_REQUEST: usize = 1 << 20;
@@ -50,23 +51,6 @@ pub(super) struct Limits {
 pub(super) struct Link {
     pub node: Node,
     pub number: u64,
-}
-
-/// A batch and who waits for its answer.
-#[derive(Debug)]
-pub(super) struct Parcel {
-    key: Key,
-    batch: RecordBatch,
-    arrived: Instant,
-    told: oneshot::Sender<Answer>,
-}
-
-/// A batch as a connection writes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub topic: Topic,
-    pub partition: i32,
-    pub batch: RecordBatch,
 }
 
 /// What is to be done after a change.
@@ -101,17 +85,6 @@ pub(super) enum Change {
     Down,
 }
 
-/// What waits for one partition.
-#[derive(Debug, Default)]
-struct Line {
-    waiting: VecDeque<Parcel>,
-    in_flight: bool,
-    /// In whose queue it stands.
-    queued: Option<Node>,
-    /// Until when it travels alone.
-    alone: Option<Instant>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -128,36 +101,6 @@ pub(super) struct Plan {
     /// Brokers that may have something to do since the last look.
     restless: BTreeSet<Node>,
     actions: Vec<Action>,
-}
-
-impl Parcel {
-    pub(super) fn new(key: Key, batch: RecordBatch, arrived: Instant) -> (Self, oneshot::Receiver<Answer>) {
-        let (told, ticket) = oneshot::channel();
-        (Self { key, batch, arrived, told }, ticket)
-    }
-
-    fn size(&self) -> usize {
-        self.batch.bytes().len()
-    }
-
-    /// Batches of one producer must not overtake each other. Those of nobody in particular may all be of one.
-    fn lane(&self) -> Option<i64> {
-        self.batch.producer().map(|producer| producer.id)
-    }
-
-    fn piece(&self) -> Piece {
-        Piece { topic: self.key.0.clone(), partition: self.key.1, batch: self.batch.clone() }
-    }
-
-    pub(super) fn tell(self, answer: Answer) {
-        match answer {
-            Answer::Answered { .. } => metrics().forward_answered.inc(),
-            Answer::NotSent(_) => metrics().forward_not_sent.inc(),
-            Answer::Unknown(_) => metrics().forward_unknown.inc(),
-        };
-        // Nobody may be waiting any more; the batch went its way all the same.
-        let _ = self.told.send(answer);
-    }
 }
 
 impl Plan {
@@ -223,97 +166,6 @@ impl Plan {
     fn left(&mut self, parcel: &Parcel) {
         self.waiting -= 1;
         self.waiting_bytes -= parcel.size();
-    }
-
-    /// Puts a line into its leader's queue if its next parcel may go.
-    fn line_up(&mut self, key: &Key) {
-        let Some(line) = self.lines.get_mut(key) else { return };
-        if line.in_flight || line.waiting.is_empty() {
-            if !line.in_flight && line.alone.is_none() {
-                self.lines.remove(key);
-            }
-            return;
-        }
-        let known = self.cluster.leader(key);
-        let Some((node, address)) = known.and_then(|node| Some((node, self.cluster.address(node)?))) else {
-            line.queued = None;
-            return self.want_refresh();
-        };
-        let broker = self.brokers.entry(node).or_insert_with(|| Broker::new(address.clone()));
-        if line.queued != Some(node) {
-            line.queued = Some(node);
-            broker.ready.push_back(key.clone());
-        }
-        self.restless.insert(node);
-    }
-
-    /// The end of every change: what may go, goes. Only here, so that all that a change sets free travels together.
-    fn dispatch(&mut self, now: Instant) {
-        while let Some(node) = self.restless.pop_first() {
-            self.dispatch_to(node, now);
-        }
-    }
-
-    /// Gives what may go to connections that have nothing to do, and opens one more when there is none.
-    fn dispatch_to(&mut self, node: Node, now: Instant) {
-        loop {
-            let Some(broker) = self.brokers.get_mut(&node) else { return };
-            if broker.ready.is_empty() {
-                return;
-            }
-            let Some(number) = broker.idle() else { return self.open(node, now) };
-            let (parcels, alone) = self.pick(node);
-            if parcels.is_empty() {
-                return;
-            }
-            let link = Link { node, number };
-            self.actions.push(Action::Send { link, pieces: parcels.iter().map(Parcel::piece).collect() });
-            let broker = self.brokers.get_mut(&node).expect("it was there above");
-            broker.set(number, State::Busy { parcels, since: now, alone });
-        }
-    }
-
-    /// The next request: lines in the order in which they came, each with its first parcel.
-    fn pick(&mut self, node: Node) -> (Vec<Parcel>, bool) {
-        let Some(broker) = self.brokers.get_mut(&node) else { return (Vec::new(), false) };
-        let may_go_alone = broker.alone() < (self.limits.links / 2).max(1);
-        let (mut taken, mut left, mut size, mut alone) = (Vec::new(), Vec::new(), 0, false);
-        while let Some(key) = broker.ready.pop_front() {
-            let Some(line) = self.lines.get_mut(&key).filter(|line| line.queued == Some(node)) else { continue };
-            let first = line.waiting.front().map_or(0, Parcel::size);
-            alone = line.alone.is_some();
-            if alone && (!taken.is_empty() || !may_go_alone) {
-                left.push(key);
-                alone = false;
-                continue;
-            }
-            if !taken.is_empty() && size + first > MAX_REQUEST {
-                left.push(key);
-                break;
-            }
-            size += first;
-            (line.queued, line.in_flight) = (None, true);
-            taken.extend(line.waiting.pop_front());
-            if alone || size >= MAX_REQUEST {
-                break;
-            }
-        }
-        left.into_iter().rev().for_each(|key| broker.ready.push_front(key));
-        taken.iter().for_each(|parcel| self.left(parcel));
-        (taken, alone)
-    }
-
-    /// One more connection, when all have something to do, none is on its way, and the broker was not just tried in vain.
-    fn open(&mut self, node: Node, now: Instant) {
-        let (limit, closing) = (self.limits.links, self.closing);
-        let Some(broker) = self.brokers.get_mut(&node) else { return };
-        if closing || !broker.may_open(limit, now) {
-            return;
-        }
-        let link = Link { node, number: self.opened };
-        self.opened += 1;
-        broker.set(link.number, State::Opening);
-        self.actions.push(Action::Open { link, address: broker.address.clone() });
     }
 
     /// A connection is ready.

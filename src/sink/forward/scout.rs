@@ -76,6 +76,7 @@ impl Scout {
 
     fn succeeded(&mut self) {
         metrics().forward_refreshes.inc();
+        self.shared.lock().scout_fault = None;
         if std::mem::take(&mut self.failures) > 0 {
             tracing::info!("a broker tells again who leads which partition");
         }
@@ -87,6 +88,7 @@ impl Scout {
             tracing::warn!(%fault, "no broker tells who leads which partition: raw batches wait, or go to the inbox");
         }
         self.failures = self.failures.saturating_add(1);
+        self.shared.lock().scout_fault = Some(fault.clone());
         self.shared.act(|plan, _| plan.want_refresh());
         (MIN_BETWEEN * 2_u32.pow(self.failures.min(5))).min(MAX_PAUSE).mul_f64(0.5 + jitter() / 2.0)
     }

@@ -74,8 +74,6 @@ public class Produce {
     settings.put("bootstrap.servers", order("BOOTSTRAP", ""));
     settings.put("compression.type", order("COMPRESSION", "none"));
     settings.put("max.request.size", Integer.toString(8 << 20));
-    // How long one waits for what cannot be is the application's to say; the default is a minute for each record.
-    settings.put("max.block.ms", "15000");
     String ca = order("CA", null), mechanism = order("MECHANISM", null);
     settings.put("security.protocol", (mechanism == null ? "" : "SASL_") + (ca == null ? "PLAINTEXT" : "SSL"));
     if (ca != null) {

@@ -25,6 +25,9 @@ async fn no_byte_that_a_client_is_told_names_a_broker() {
             for (what, login, topic) in
                 [("good", good(), TOPIC), ("denied", good(), DENIED_TOPIC), ("absent", good(), ABSENT_TOPIC), ("wrong", wrong, TOPIC)]
             {
+                if round == 1 && what != "good" {
+                    continue;
+                }
                 // Whom a wrong password keeps asking for half a minute has been told everything before.
                 if what == "wrong" && client == Client::KafkaPython {
                     continue;

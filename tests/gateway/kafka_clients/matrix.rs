@@ -6,7 +6,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::support::full;
-use crate::support::kafka_clients::{Address, Client, Login, Order, Summary, Verdict};
+use crate::support::kafka_clients::{Address, Client, Login, Order, Summary};
+use crate::support::verdict::Verdict;
 
 use super::stage::{Stage, Wish};
 use super::{AT_ONCE, TOPIC};

@@ -6,8 +6,9 @@
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::support::kafka_clients::{Client, Login, Order, Summary, Verdict};
+use crate::support::kafka_clients::{Client, Login, Order, Summary};
 use crate::support::security::{PASSWORD, USER};
+use crate::support::verdict::Verdict;
 
 use super::stage::{SLOW_RATE, SLOW_USER, Stage, Wish, password, unsigned};
 use super::{ABSENT_TOPIC, DENIED_TOPIC, TOPIC, Target};
@@ -17,7 +18,7 @@ const PATIENCE: u32 = 40;
 const BOUND: f64 = 45.0;
 
 /// Most of these clients only wait.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 /// What is wrong with an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

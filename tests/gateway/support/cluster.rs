@@ -138,6 +138,13 @@ impl Cluster {
         self.reader().consume_all(topic).await
     }
 
+    /// Waits until each of these topics holds so many records.
+    pub async fn holds(&self, topics: &[String], records: usize) {
+        let what = format!("{records} records in each of {topics:?}");
+        let reader = self.reader();
+        eventually(&what, START_DEADLINE, async || (reader.fewest(topics).await >= records).then_some(())).await;
+    }
+
     /// Ends one at once, as a power cut of the process would.
     pub fn kill_9(&mut self, place: usize) {
         self.brokers[place].process.take().expect("the broker runs").kill_9();

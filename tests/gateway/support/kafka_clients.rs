@@ -1,9 +1,8 @@
 //! Real Kafka clients, unmodified, each driven by a small program of ours (`tests/clients/kafka`).
 //!
 //! What always holds: every program takes the same order and gives one summary, within the order's patience and a little
-//! more; what record number i is follows from the order alone, so that what a broker has can be held against it.
+//! more. What record number i of an order is, `verdict` says too.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +10,6 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::checkout;
-use super::kafka_read::Record;
 use super::process::Process;
 
 /// What a program may need to start and to end, beyond the order's patience.
@@ -183,24 +181,6 @@ impl Order {
         summary
     }
 
-    /// What the value of record `i` is.
-    fn value(&self, i: usize) -> Vec<u8> {
-        let mut value = format!("{} {i} ", self.run).into_bytes();
-        value.extend((0..i * 37 % 200).map(|j| u8::try_from((i + j) % 256).expect("a byte")));
-        value.resize(value.len() + self.more_bytes, 0);
-        value
-    }
-
-    /// Which record of this order it is, if it is one of it, to the last byte.
-    fn number(&self, record: &Record) -> Option<usize> {
-        let i: usize = record.header("n")?.parse().ok()?;
-        let headers = vec![("n".to_owned(), i.to_string().into_bytes()), ("empty".to_owned(), Vec::new())];
-        let same = record.value == self.value(i) && record.headers == headers;
-        let placed = usize::try_from(record.partition) == Ok(i % self.partitions);
-        let keyed = record.key.as_deref() == Some(format!("{}-{i}", self.run).as_bytes());
-        (same && placed && keyed && i < self.count).then_some(i)
-    }
-
     fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             ("BOOTSTRAP", self.address.bootstrap.clone()),
@@ -253,45 +233,4 @@ pub struct Fault {
     pub message: String,
     /// How often.
     pub count: usize,
-}
-
-/// What a broker has of an order, held against what its client was told.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Acknowledged, and not there.
-    pub lost: Vec<usize>,
-    /// There more than once.
-    pub twice: Vec<usize>,
-    /// There behind a later one of the same partition. (What is there again is looked at once.)
-    pub late: Vec<usize>,
-    /// Acknowledged with an offset that is not its own.
-    pub misplaced: Vec<usize>,
-    /// In the topic, and not of this order to the last byte.
-    pub strange: usize,
-}
-
-impl Order {
-    /// Holds all that is in its topic against a summary; the records of other orders in the same topic are left out.
-    pub fn verdict(&self, found: &[Record], summary: &Summary) -> Verdict {
-        let mut verdict = Verdict::default();
-        let mut offsets: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
-        let mut last: BTreeMap<i32, usize> = BTreeMap::new();
-        let prefix = format!("{}-", self.run);
-        for record in found.iter().filter(|record| record.key.as_deref().is_none_or(|key| key.starts_with(prefix.as_bytes()))) {
-            let Some(i) = self.number(record) else {
-                verdict.strange += 1;
-                continue;
-            };
-            if !offsets.contains_key(&i) && last.insert(record.partition, i).is_some_and(|last| last > i) {
-                verdict.late.push(i);
-            }
-            offsets.entry(i).or_default().push(record.offset);
-        }
-        let acked: BTreeSet<_> = summary.acks.iter().map(|(i, _)| *i).collect();
-        verdict.lost = acked.iter().filter(|i| !offsets.contains_key(i)).copied().collect();
-        verdict.twice = offsets.iter().filter(|(_, found)| found.len() > 1).map(|(i, _)| *i).collect();
-        let wrong = |(i, offset): &&(usize, i64)| *offset >= 0 && offsets.get(i).is_some_and(|found| !found.contains(offset));
-        verdict.misplaced = summary.acks.iter().filter(wrong).map(|(i, _)| *i).collect();
-        verdict
-    }
 }

@@ -17,6 +17,8 @@ use super::{DEADLINE, START_DEADLINE, eventually};
 
 /// How long one question to the broker may take.
 const ASK: Duration = DEADLINE;
+/// The same for one that may be in vain.
+const SHORT_ASK: Duration = Duration::from_millis(500);
 /// How long a read of a whole topic may take.
 const READ: Duration = Duration::from_secs(240);
 
@@ -155,6 +157,22 @@ impl Reader {
     pub async fn consume_all(&self, topic: &str) -> Vec<Record> {
         let (config, topic) = (self.config(), topic.to_owned());
         blocking(move || read_all(&config.create().expect("a consumer"), &topic)).await
+    }
+
+    /// How many records the one of these topics holds that holds the fewest. What a partition without a leader holds is not seen.
+    pub async fn fewest(&self, topics: &[String]) -> usize {
+        let (config, topics) = (self.config(), topics.to_vec());
+        blocking(move || {
+            let consumer: BaseConsumer = config.create().expect("a consumer");
+            let metadata = consumer.fetch_metadata(None, ASK).expect("a broker answers");
+            let held = |topic: &str, partition: i32| {
+                let (low, high) = consumer.fetch_watermarks(topic, partition, SHORT_ASK).unwrap_or_default();
+                usize::try_from(high - low).expect("no fewer than none")
+            };
+            let known = metadata.topics().iter().filter(|known| topics.iter().any(|topic| topic == known.name()));
+            known.map(|known| known.partitions().iter().map(|one| held(known.name(), one.id())).sum()).min().unwrap_or(0)
+        })
+        .await
     }
 
     /// The leader of each partition of a topic: a broker's id, or -1. Empty while the topic is unknown.

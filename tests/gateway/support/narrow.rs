@@ -158,3 +158,59 @@ async fn send(to: &mut OwnedWriteHalf, frame: &[u8]) -> std::io::Result<()> {
     let length = u32::try_from(frame.len()).expect("no longer than it came");
     to.write_all(&[&length.to_be_bytes(), frame].concat()).await
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
+    use kafka_protocol::protocol::Decodable;
+    use tokio::io::{AsyncRead, AsyncWrite};
+
+    use super::super::free_port;
+    use super::*;
+
+    #[test]
+    fn the_table_can_be_read_in_every_version_and_higher_ones_are_told_so() {
+        for version in 0..=4 {
+            let answer = table([0, 0, 0, 7], version);
+            let mut body = Bytes::from(answer).slice(4..);
+            let read = ApiVersionsResponse::decode(&mut body, if version > 3 { 0 } else { version }).expect("an answer");
+            assert!(body.is_empty());
+            assert_eq!(read.error_code, if version > 3 { 35 } else { 0 });
+            let produce = read.api_keys.iter().find(|one| one.api_key == ApiKey::Produce as i16).expect("Produce");
+            assert_eq!((read.api_keys.len(), produce.max_version), (TABLE.len(), 7));
+        }
+    }
+
+    async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), key: i16, version: i16) -> Option<Vec<u8>> {
+        let body: Vec<u8> = [key, version, 0, 7].into_iter().flat_map(i16::to_be_bytes).collect();
+        stream.write_all(&[&[0, 0, 0, 8], &body[..]].concat()).await.ok()?;
+        let length = stream.read_u32().await.ok()?;
+        let mut answer = vec![0; length as usize];
+        stream.read_exact(&mut answer).await.ok()?;
+        Some(answer)
+    }
+
+    #[tokio::test]
+    async fn what_redpanda_does_not_know_closes_the_socket_and_reaches_nobody() {
+        let behind = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = free_port();
+        let narrow = Narrow::start(port, behind.local_addr().expect("bound").port()).await;
+        for (key, version, known) in [(0, 7, true), (0, 8, false), (3, 8, true), (3, 9, false), (75, 0, false)] {
+            let mut client = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+            let (broker, _) = behind.accept().await.expect("loopback");
+            let (mut from, mut to) = broker.into_split();
+            // A broker that says what it was asked.
+            let echo = async {
+                let asked = frame(&mut from).await;
+                if let Some(asked) = &asked {
+                    send(&mut to, &asked[4..]).await.expect("it is there");
+                }
+                asked
+            };
+            let (answer, asked) = tokio::join!(exchange(&mut client, key, version), echo);
+            assert_eq!((answer.is_some(), asked.is_some()), (known, known), "api {key} version {version}");
+        }
+        assert_eq!(narrow.refused(), ["api 0 version 8", "api 3 version 9", "api 75 version 0"]);
+    }
+}

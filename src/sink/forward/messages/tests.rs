@@ -1,7 +1,9 @@
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{ProduceRequest, RequestHeader};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, RequestHeader};
 
 use super::*;
+use crate::sink::forward::Answer;
+use crate::sink::forward::plan::Piece;
 use crate::sink::forward::samples;
 
 fn piece(topic: &str, partition: i32, bytes: usize) -> Piece {
@@ -99,14 +101,12 @@ fn versions_below_those_that_are_safe_are_not_spoken() {
 
 #[test]
 fn a_header_of_another_request_or_with_endless_tags_is_refused() {
-    let (old, new) = (body(7, &response(&[("a", 0, 0)])), body(9, &response(&[("a", 0, 0)])));
-    let open = |version, header: &[u8]| {
-        let body = if version == 7 { &old } else { &new };
-        call(version).open(5, [header, body].concat().into())
-    };
-    assert_eq!(open(7, &[0, 0, 0, 5]).expect("a body"), old);
-    assert_eq!(open(9, &[0, 0, 0, 5, 1, 0, 2, 8, 8]).expect("a body"), new);
-    for bytes in [&[][..], &[0, 0, 0], &[0, 0, 0, 6]] {
+    let open = |version, bytes: &[u8]| call(version).open(5, Bytes::copy_from_slice(bytes));
+    // No topics, no throttle.
+    let (rigid, flexible) = ([0; 8], [1, 0, 0, 0, 0, 0]);
+    assert_eq!(open(7, &[&[0, 0, 0, 5][..], &rigid].concat()).expect("a body"), rigid[..]);
+    assert_eq!(open(9, &[&[0, 0, 0, 5, 1, 0, 2, 8, 8][..], &flexible].concat()).expect("a body"), flexible[..]);
+    for bytes in [&[][..], &[0, 0, 0], &[0, 0, 0, 6, 9]] {
         assert!(open(7, bytes).is_err(), "{bytes:?}");
     }
     for tags in [&[][..], &[0xff; 5], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[1, 0, 200, 1]] {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::records::RecordBatch;
 use crate::sink::forward::{Ticket, samples};
 
 const LIMITS: Limits = Limits { links: 4, queue: 64 << 20, timeout: Duration::from_secs(2) };
