@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::admin::{Admin, Command};
 use crate::auth::Authenticator;
-use crate::auth::dev::{DEV_ISSUER, DevKey};
+use crate::auth::dev::{self, DEV_ISSUER, DEV_USER, DevKey};
 use crate::auth::users::Users;
 use crate::config::Config;
 use crate::drain::{Drain, Phase};
@@ -22,16 +22,18 @@ use crate::gate::Gates;
 use crate::inbox::replay::Replay;
 use crate::inbox::{Inbox, Kind, OpenError};
 use crate::ingest::Ingest;
+use crate::ingest::producer_ids::ProducerIds;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
 use crate::listeners::http::door::{Door, DoorParts, Readiness};
-use crate::listeners::tls::Tls;
-use crate::listeners::{Listener, TlsMode};
+use crate::listeners::tls::Certificates;
+use crate::listeners::{DoorName, Doors, Listeners, TlsMode, kafka};
 use crate::route::Table;
 use crate::sink::Sink;
 use crate::sink::catalog::Catalog;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::DrainPhase;
+use crate::units::Secret;
 
 /// How long a cold start waits for the broker's first signs of life before it serves without them.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -118,7 +120,7 @@ pub struct App {
     app_check: Option<Arc<Authenticator>>,
     meter: Arc<Meter>,
     ingest: Arc<Ingest>,
-    listener: Listener,
+    listeners: Listeners,
     admin: Option<(SocketAddr, tokio::net::TcpListener)>,
     admin_address: Option<SocketAddr>,
     development: Option<Development>,
@@ -129,6 +131,8 @@ pub struct App {
 pub struct Development {
     /// A token for every topic.
     pub token: String,
+    /// The password of the user [`DEV_USER`], who may send to every topic as well.
+    pub password: Secret,
     /// The certificate authority to trust; none: the gate speaks in plain text.
     pub ca: Option<PathBuf>,
 }
@@ -147,10 +151,11 @@ impl App {
             Arc::clone(&tiers.sink),
             Arc::clone(&tiers.inbox),
             drain.tasks().clone(),
+            producer_ids(&config)?,
         );
         let admin = bind_admin(&config).await?;
         Ok(Self {
-            listener: Listener::bind(&config.listeners).map_err(|error| StartError::Failed(error.to_string()))?,
+            listeners: Listeners::bind(&config.listeners).map_err(|error| StartError::Failed(error.to_string()))?,
             admin_address: admin.as_ref().map(|(address, _)| *address),
             admin,
             meter: Meter::new(config.limits.in_flight.get()),
@@ -164,9 +169,9 @@ impl App {
         })
     }
 
-    /// The HTTPS door's address as it is bound.
+    /// The address of the first listener, as it is bound.
     pub fn address(&self) -> SocketAddr {
-        self.listener.address()
+        self.listeners.address()
     }
 
     /// The token and the authority of a developer's own gate.
@@ -184,7 +189,7 @@ impl App {
         let snapshot = status::Source::of(&self);
         let admin = self.admin.take().map(|(_, listener)| self.serve_admin(listener, &snapshot));
         self.warm_up().await;
-        let serving = self.serve_door(&snapshot)?;
+        let serving = self.serve_doors(&snapshot)?;
         tokio::spawn(tidy(Arc::clone(&self.ingest)));
         self.say_ready();
         ready(&self);
@@ -196,7 +201,7 @@ impl App {
         Ok(in_time)
     }
 
-    fn serve_door(&self, snapshot: &status::Source) -> Result<tokio::task::JoinHandle<()>, StartError> {
+    fn serve_doors(&self, snapshot: &status::Source) -> Result<tokio::task::JoinHandle<()>, StartError> {
         let readiness = snapshot.clone();
         let parts = DoorParts {
             ingest: Arc::clone(&self.ingest),
@@ -208,8 +213,19 @@ impl App {
         };
         let door = Door::new(parts, self.config.listeners.body_limits(), self.config.http.clone());
         let door = door.map_err(|error| StartError::Configuration(error.to_string()))?;
-        let (listener, drain) = (self.listener.clone(), self.drain.clone());
-        Ok(tokio::spawn(async move { listener.serve(Arc::new(door), &drain).await }))
+        let doors = Doors { http: Arc::new(door), kafka: Arc::new(self.kafka_door()) };
+        let (listeners, drain) = (self.listeners.clone(), self.drain.clone());
+        Ok(tokio::spawn(async move { listeners.serve(doors, &drain).await }))
+    }
+
+    fn kafka_door(&self) -> kafka::Door {
+        let parts = kafka::DoorParts {
+            ingest: Arc::clone(&self.ingest),
+            authenticator: Arc::clone(&self.authenticator),
+            meter: Arc::clone(&self.meter),
+            drain: self.drain.clone(),
+        };
+        kafka::Door::new(parts, self.config.kafka.clone())
     }
 
     fn serve_admin(&self, listener: tokio::net::TcpListener, snapshot: &status::Source) -> tokio::task::JoinHandle<()> {
@@ -235,9 +251,17 @@ impl App {
         let admin = self.admin_address.map(|address| address.to_string());
         let tls = self.config.listeners.tls;
         if tls == TlsMode::Front {
-            tracing::info!("TLS ends in front of this gate: it speaks plain HTTP/1.1 and h2c");
+            tracing::info!("TLS ends in front of this gate: it speaks plain HTTP/1.1, h2c and Kafka");
         }
-        tracing::info!(https = %self.address(), admin = admin.as_deref().unwrap_or("off"), ?tls, "ready");
+        let (https, kafka) = (self.first_with(DoorName::Http), self.first_with(DoorName::Kafka));
+        let further: Vec<_> = self.listeners.iter().skip(1).map(|one| format!("{} {}", one.name(), one.address())).collect();
+        let further = (!further.is_empty()).then(|| further.join(", "));
+        tracing::info!(https, kafka, extra = further, admin = admin.as_deref().unwrap_or("off"), ?tls, "ready");
+    }
+
+    /// The address of the first listener that has this door, as the log says it.
+    fn first_with(&self, door: DoorName) -> String {
+        self.listeners.iter().find(|one| one.has(door)).map_or_else(|| "off".to_owned(), |one| one.address().to_string())
     }
 
     /// The phases in their order, each timed, within the limit.
@@ -282,9 +306,9 @@ impl App {
 /// What would keep a gate of this configuration from starting here: each a line that says what to do. Nothing is bound,
 /// locked or written, so that it can be asked beside a running gate.
 pub fn preflight(config: &Config) -> Vec<String> {
-    let tls = (config.listeners.tls == TlsMode::Files).then(|| Tls::new(&config.listeners).err()).flatten();
+    let tls = Certificates::check(&config.listeners).err();
     let inbox = (config.inbox.kind == Kind::Disk).then(|| crate::inbox::check(&config.inbox).err()).flatten();
-    let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file).err());
+    let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file, config.auth.given().as_ref()).err());
     let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
     let app_check = config.http.callable.app_check.authenticator().err();
     let said = [
@@ -307,23 +331,34 @@ fn sink_settings(config: &Config) -> crate::sink::Config {
     sink
 }
 
+/// With a disk the key of producer ids is kept on it, so that producers outlive a restart.
+fn producer_ids(config: &Config) -> Result<ProducerIds, StartError> {
+    if config.inbox.kind != Kind::Disk {
+        return Ok(ProducerIds::by_chance());
+    }
+    let file = config.inbox.dir.join("producer.key");
+    ProducerIds::kept(&file).map_err(|error| StartError::Failed(format!("no key for producer ids in `{}`: {error}", file.display())))
+}
+
 async fn bind_admin(config: &Config) -> Result<Option<(SocketAddr, tokio::net::TcpListener)>, StartError> {
     let Some(listener) = crate::admin::bind(&config.admin).await? else { return Ok(None) };
     let address = listener.local_addr().map_err(|error| StartError::Failed(format!("admin.bind: {error}")))?;
     Ok(Some((address, listener)))
 }
 
-/// A developer's own gate issues its own tokens.
+/// A developer's own gate issues its own tokens, and has one user.
 fn develop(config: &mut Config) -> Result<Development, StartError> {
     let dir = config.listeners.generated_dir.clone();
-    let failed = |error: &dyn std::fmt::Display| StartError::Failed(format!("no development key in `{}`: {error}", dir.display()));
+    let failed = |error: &dyn std::fmt::Display| StartError::Failed(format!("no development credentials in `{}`: {error}", dir.display()));
     let key = DevKey::load_or_create(&dir).map_err(|error| failed(&error))?;
     let issuer = key.issuer_config();
     let every = "*".parse().expect("a prefix of nothing is a grant");
     let token = crate::auth::mint::mint(&issuer, "developer", &[every], Duration::from_secs(86_400)).map_err(|error| failed(&error))?;
     config.auth.issuers.insert(DEV_ISSUER.to_owned(), issuer);
+    let password = dev::password(&dir).map_err(|error| failed(&error))?;
+    (config.auth.kafka_user, config.auth.kafka_password) = (Some(DEV_USER.to_owned()), password.clone());
     let ca = (config.listeners.tls == TlsMode::Generated).then(|| dir.join("ca.pem"));
-    Ok(Development { token, ca })
+    Ok(Development { token, password, ca })
 }
 
 async fn carry_out(inbox: Arc<Inbox>, command: Command) -> Result<u64, String> {

@@ -5,13 +5,13 @@
 // The one place that speaks to the person at the terminal.
 #![allow(clippy::print_stderr)]
 
+mod clients;
 mod password;
 mod user;
 mod wiring;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,6 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::app::StartError;
+use crate::auth::dev::DEV_USER;
 use crate::auth::grants::Grant;
 use crate::config::{Config, Env, Loaded, Mistake};
 use crate::units::Span;
@@ -53,6 +54,8 @@ Variables of the platform:
   REDPANDA_SECURITY_PROTOCOL PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL
   REDPANDA_SASL_MECHANISM, REDPANDA_SASL_USERNAME, REDPANDA_SASL_PASSWORD or REDPANDA_SASL_PASSWORD_FILE
   REDPANDA_SSL_CA_B64, REDPANDA_SSL_CERT_B64, REDPANDA_SSL_KEY_B64 or REDPANDA_SSL_KEY_B64_FILE
+  SLUICEGATE_KAFKA_USER, SLUICEGATE_KAFKA_PASSWORD or SLUICEGATE_KAFKA_PASSWORD_FILE
+                             let one user in, by a name and a password, without a file of users
   FIREBASE_PROJECT_ID        let the users of this project in (else GOOGLE_CLOUD_PROJECT)
   CORS_ALLOWED_ORIGINS       https://a.example,https://b.example
   STRUCTURED_LOGS, K_SERVICE JSON log lines
@@ -74,7 +77,8 @@ struct Cli {
 enum Command {
     /// Serve until SIGTERM (what happens when no command is named)
     Serve,
-    /// Print the configuration in force with secrets masked; exit 0 only if the gate would start with it
+    /// Print the configuration in force with secrets masked, and on standard error a producer's for it; exit 0 only if the gate
+    /// would start with it
     Check {
         /// Print every option with its documentation and default instead
         #[arg(long, hide = true)]
@@ -252,7 +256,12 @@ fn load(file: Option<&Path>) -> Result<Loaded, Failure> {
 
 fn check(loaded: &Loaded) -> Result<(), Failure> {
     match wiring::preflight(loaded).as_slice() {
-        [] => say(loaded.effective().trim_end()),
+        [] => {
+            say(loaded.effective().trim_end())?;
+            // Beside the configuration, so that a program finds nothing but TOML.
+            eprintln!("\n{}", clients::ready(&loaded.config).trim_end());
+            Ok(())
+        }
         wrong => Err(Failure::Refused(wrong.join("\nsluicegate: "))),
     }
 }
@@ -267,7 +276,7 @@ fn say(text: &str) -> Result<(), Failure> {
 
 fn serve(loaded: Loaded) -> Result<(), Failure> {
     // A gate whose output nobody reads serves all the same.
-    let greet = |welcome: &Welcome| drop(say(&self::welcome(welcome.address, &welcome.token, welcome.ca.as_deref())));
+    let greet = |welcome: &Welcome| drop(say(&self::welcome(welcome)));
     wiring::serve(loaded, greet).map_err(|error| match error {
         StartError::Configuration(text) | StartError::InUse(text) => Failure::Refused(text),
         StartError::Failed(text) => Failure::Failed(text),
@@ -349,17 +358,30 @@ fn table(rows: &[Value]) -> String {
     lines.iter().map(|line| padded(line).trim_end().to_owned() + "\n").collect()
 }
 
-/// What a developer needs for a first event: the token, and two lines that work when pasted into another shell of this directory.
-pub fn welcome(address: SocketAddr, token: &str, ca: Option<&Path>) -> String {
-    let url = match ca {
-        Some(ca) => format!("--cacert {} https://{address}", quoted(&ca.display().to_string())),
+/// What a developer needs for a first event: the token and the password, and lines that work when pasted into another shell of
+/// this directory.
+fn welcome(Welcome { address, token, password, ca }: &Welcome) -> String {
+    let ca = ca.as_ref().map(|ca| quoted(&ca.display().to_string()));
+    let url = match &ca {
+        Some(ca) => format!("--cacert {ca} https://{address}"),
         None => format!("http://{address}"),
     };
+    let security = ca.map_or("SASL_PLAINTEXT".to_owned(), |ca| format!("SASL_SSL -X ssl.ca.location={ca}"));
+    let kcat = format!(
+        "kcat -P -b {address} -t events -X security.protocol={security} -X sasl.mechanisms=SCRAM-SHA-256 -X sasl.username={DEV_USER} \
+         -X sasl.password={}",
+        password.expose()
+    );
     let curl = |data: &str| {
         format!("curl {url}/v1/events/events -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{data}'")
     };
     let (one, two) = (curl(r#"{"data":{"hello":"world"}}"#), curl(r#"[{"key":"a","data":1},{"key":"b","data":2}]"#));
-    format!("Development token:\n{token}\n\nSend an event, or two (from another shell in this directory):\n{one}\n{two}\n")
+    format!(
+        "Development token:\n{token}\n\nDevelopment password of the user {DEV_USER}, for Kafka producers:\n{}\n\n\
+         Send an event, or two (from another shell in this directory):\n{one}\n{two}\n\n\
+         Or by the Kafka protocol, one event a line:\n{kcat}\n",
+        password.expose()
+    )
 }
 
 /// A word as a shell takes it.
@@ -371,6 +393,7 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Secret;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split_whitespace())
@@ -427,7 +450,9 @@ mod tests {
 
     #[test]
     fn the_welcome_has_each_command_on_a_line_of_its_own_ready_to_paste() {
-        let text = welcome(SocketAddr::from(([127, 0, 0, 1], 8443)), "eyJ.a-b_c.d", Some(Path::new("certs/dev/ca.pem")));
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8443));
+        let own = |ca: &str| Welcome { address, token: "eyJ.a-b_c.d".into(), password: Secret::new("p-w"), ca: Some(ca.into()) };
+        let text = welcome(&own("certs/dev/ca.pem"));
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("curl ")).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(
@@ -435,8 +460,11 @@ mod tests {
             "curl --cacert certs/dev/ca.pem https://127.0.0.1:8443/v1/events/events -H 'Authorization: Bearer eyJ.a-b_c.d' \
              -H 'Content-Type: application/json' -d '{\"data\":{\"hello\":\"world\"}}'"
         );
-        assert!(text.lines().any(|line| line == "eyJ.a-b_c.d"), "{text}");
-        assert!(welcome(SocketAddr::from(([127, 0, 0, 1], 1)), "t", Some(Path::new("a b/ca.pem"))).contains("--cacert 'a b/ca.pem' "));
+        assert!(text.lines().any(|line| line == "eyJ.a-b_c.d") && text.lines().any(|line| line == "p-w"), "{text}");
+        let kcat = "kcat -P -b 127.0.0.1:8443 -t events -X security.protocol=SASL_SSL -X ssl.ca.location=certs/dev/ca.pem \
+                    -X sasl.mechanisms=SCRAM-SHA-256 -X sasl.username=developer -X sasl.password=p-w";
+        assert!(text.lines().any(|line| line == kcat), "{text}");
+        assert!(welcome(&own("a b/ca.pem")).contains("--cacert 'a b/ca.pem' "));
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Config {
     /// Whether this is a developer's own gate: on loopback, and nobody configured who could be let in. Then it makes its
     /// own development token.
     pub fn is_development(&self) -> bool {
-        self.listeners.bind.ip().is_loopback() && !self.auth.lets_somebody_in()
+        self.listeners.is_loopback() && !self.auth.lets_somebody_in()
     }
 
     /// `config/sluicegate.toml`: every option with its documentation and default.

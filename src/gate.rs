@@ -17,12 +17,12 @@ use crate::event::Topic;
 pub const UNASSIGNED: i32 = -1;
 
 /// A topic and one of its partitions.
-pub type Lane = (Topic, i32);
+pub type TopicPartition = (Topic, i32);
 
 /// All gates, and the numbers by which replay orders what it finds.
 #[derive(Debug, Default)]
 pub struct Gates {
-    owed: Mutex<HashMap<Lane, u64>>,
+    owed: Mutex<HashMap<TopicPartition, u64>>,
     total: AtomicU64,
     arrivals: AtomicU64,
     changed: Notify,
@@ -33,7 +33,7 @@ pub struct Gates {
 #[must_use = "what is owed must be stored"]
 pub struct Owed {
     gates: Arc<Gates>,
-    lane: Lane,
+    lane: TopicPartition,
 }
 
 impl Gates {
@@ -64,12 +64,12 @@ impl Gates {
     }
 
     /// Rows found at the start.
-    pub fn owe_rows(&self, lane: &Lane, rows: u64) {
+    pub fn owe_rows(&self, lane: &TopicPartition, rows: u64) {
         self.add(lane, rows);
     }
 
     /// Rows that are in the broker, or set aside: deleted, in any case.
-    pub fn paid(&self, lane: &Lane, rows: u64) {
+    pub fn paid(&self, lane: &TopicPartition, rows: u64) {
         if rows == 0 {
             return;
         }
@@ -87,7 +87,7 @@ impl Gates {
     }
 
     /// Rows that have found another partition than they had.
-    pub fn assign(&self, from: &Lane, partition: i32, rows: u64) {
+    pub fn assign(&self, from: &TopicPartition, partition: i32, rows: u64) {
         self.add(&(from.0.clone(), partition), rows);
         self.paid(from, rows);
     }
@@ -103,7 +103,7 @@ impl Gates {
     }
 
     /// The partitions that are owed something.
-    pub fn closed(&self) -> Vec<Lane> {
+    pub fn closed(&self) -> Vec<TopicPartition> {
         self.lock().keys().cloned().collect()
     }
 
@@ -118,7 +118,7 @@ impl Gates {
         }
     }
 
-    fn add(&self, lane: &Lane, rows: u64) {
+    fn add(&self, lane: &TopicPartition, rows: u64) {
         if rows == 0 {
             return;
         }
@@ -127,7 +127,7 @@ impl Gates {
         self.total.fetch_add(rows, Ordering::AcqRel);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Lane, u64>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TopicPartition, u64>> {
         // Nothing panics while it holds this lock, and the numbers in it are whole at any time.
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +135,7 @@ impl Gates {
 
 impl Owed {
     /// Which partition.
-    pub fn lane(&self) -> &Lane {
+    pub fn lane(&self) -> &TopicPartition {
         &self.lane
     }
 

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::event::Topic;
-use crate::gate::{Gates, Lane};
+use crate::gate::{Gates, TopicPartition};
 use crate::route::DocumentName;
 use crate::units::ByteSize;
 
@@ -55,6 +55,10 @@ pub struct Config {
     pub min_free: ByteSize,
     /// Allow the disk inbox where it is not durable: on Cloud Run (`K_SERVICE`), or on a tmpfs. What is acknowledged there can be lost.
     pub allow_volatile: bool,
+    /// Whether batches of idempotent Kafka producers may be kept here too, and be acknowledged. Right for one gate behind an
+    /// address (or with stickiness by address): with several, a producer's next batch can meet a gate that does not have the
+    /// one before it, and is then written without its numbers. `false`: they are held for `sink.outage_hold`, then refused for now.
+    pub idempotent: bool,
     /// A row that the broker has refused so often is set aside: kept, counted, and sent again only by `sluicegate inbox replay`.
     pub max_attempts: u32,
 }
@@ -67,6 +71,7 @@ impl Default for Config {
             max_bytes: ByteSize::mib(4096),
             min_free: ByteSize::mib(64),
             allow_volatile: false,
+            idempotent: true,
             max_attempts: 5,
         }
     }
@@ -277,7 +282,7 @@ impl Inbox {
     }
 
     /// The next rows of a partition in the order of their arrival.
-    async fn rows(&self, lane: Lane, limit: usize) -> Vec<Row> {
+    async fn rows(&self, lane: TopicPartition, limit: usize) -> Vec<Row> {
         let Some(disk) = &self.disk else { return Vec::new() };
         let reader = Arc::clone(&disk.reader);
         let read = move || {
@@ -305,7 +310,7 @@ impl Inbox {
         self.push(Command::Refused { name, aside });
     }
 
-    async fn assign(&self, from: Lane, rows: Vec<(DocumentName, i32)>) -> bool {
+    async fn assign(&self, from: TopicPartition, rows: Vec<(DocumentName, i32)>) -> bool {
         let (reply, answer) = oneshot::channel();
         self.push(Command::Assign { from, rows, reply });
         answer.await.is_ok()
@@ -361,7 +366,7 @@ fn take_over(connection: &Connection, gates: &Arc<Gates>) -> rusqlite::Result<()
 /// At most this many bytes of rows are read at once, but always one row.
 const MAX_READ_BYTES: usize = 4 << 20;
 
-fn read_lane(connection: &Connection, lane: &Lane, limit: usize) -> rusqlite::Result<Vec<Row>> {
+fn read_lane(connection: &Connection, lane: &TopicPartition, limit: usize) -> rusqlite::Result<Vec<Row>> {
     let sql = "SELECT name, arrival, not_before, maybe, attempts, at, body FROM rows WHERE topic = ?1 AND partition = ?2 ORDER BY arrival LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let mut found = statement.query(params![lane.0.as_str(), lane.1, i64::try_from(limit).unwrap_or(i64::MAX)])?;

@@ -4,6 +4,8 @@
 //! here, once. What the broker has not acknowledged by its deadline is the inbox's; what neither took is refused with
 //! what is known of it.
 
+mod lanes;
+pub mod producer_ids;
 mod records;
 mod store;
 
@@ -22,7 +24,9 @@ use crate::sink::{Fate, Sink, Unsent};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{self, Outcome};
 
-pub use records::{Admitted, Landed, RecordsOutcomes, RecordsPart, RecordsRequest, TopicState};
+pub use crate::receipt::Landed;
+use producer_ids::ProducerIds;
+pub use records::{Admitted, RecordsOutcomes, RecordsPart, RecordsRequest, TopicState};
 
 /// After which time to try again when the catalog cannot say whether a topic exists.
 const UNSURE_WAIT: Duration = Duration::from_secs(1);
@@ -38,6 +42,8 @@ pub struct Ingest {
     sink: Arc<Sink>,
     inbox: Arc<Inbox>,
     tasks: tokio_util::task::TaskTracker,
+    queues: lanes::Queues,
+    producer_ids: ProducerIds,
 }
 
 #[cfg(test)]
@@ -54,6 +60,8 @@ impl Ingest {
             sink: Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker")),
             inbox: Arc::new(Inbox::open(&nowhere, &gates).expect("no inbox")),
             tasks: tokio_util::task::TaskTracker::new(),
+            queues: lanes::Queues::default(),
+            producer_ids: ProducerIds::by_key(b"tests"),
         }
     }
 }
@@ -68,8 +76,15 @@ struct Share {
 
 impl Ingest {
     /// The trunk, from its parts. Its tasks are tracked, so that the drain waits for them.
-    pub fn new(quotas: Quotas, table: Table, sink: Arc<Sink>, inbox: Arc<Inbox>, tasks: tokio_util::task::TaskTracker) -> Self {
-        Self { quotas, table, sink, inbox, tasks }
+    pub fn new(
+        quotas: Quotas,
+        table: Table,
+        sink: Arc<Sink>,
+        inbox: Arc<Inbox>,
+        tasks: tokio_util::task::TaskTracker,
+        producer_ids: ProducerIds,
+    ) -> Self {
+        Self { quotas, table, sink, inbox, tasks, queues: lanes::Queues::default(), producer_ids }
     }
 
     /// The routes.

@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod lane;
 pub mod receipt;
 pub mod records;
 pub mod units;

@@ -1,33 +1,36 @@
 //! Bound sockets: an accept loop shared by all doors, connection slots, TLS, drain.
 //!
 //! A connection is a task that the drain waits for. It has a slot before its first byte is read, and a deadline for
-//! everything that its client may take its time with.
+//! everything that its client may take its time with. All listeners are bound before one of them is served.
 
+mod arrival;
 mod config;
 pub mod http;
 pub mod kafka;
+mod proxy;
 mod sniff;
 pub mod tls;
+mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use futures_util::future::join_all;
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
 
-pub use config::{Config, TlsMode};
+pub use arrival::Opening;
+pub use config::{Config, DoorName, MAIN, Place, TlsMode};
 
 use crate::drain::{Drain, Phase};
-use crate::limits::connections::{Full, Slots};
+use crate::limits::connections::Slots;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::ConnectionRefusal;
-use http::door::Door;
-use http::serve::{Protocol, Server};
+use arrival::Rules;
+use http::serve::Server;
 use tls::Tls;
 
 /// Connections that wait to be accepted; the kernel's own bound (`net.core.somaxconn`) may be lower.
@@ -39,47 +42,63 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// File descriptors for the rest: the broker's connections, the inbox, the admin listener, logs.
 const KEPT_DESCRIPTORS: u64 = 256;
 
+/// A client that vanished without a word is asked for after so long without one.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The socket's address, never a header's word.
+    /// The socket's address, or the one that a trusted proxy has put before the connection.
     pub address: SocketAddr,
-    /// Whether TLS ended here.
+    /// Whether TLS ended here, or in front of us by the word of who is trusted there.
     pub tls: bool,
 }
 
-/// A bound socket, and what its connections are bounded by. Clones are the same listener.
+/// Every bound socket, and what their connections are bounded by together. Clones are the same sockets.
 #[derive(Debug, Clone)]
-pub struct Listener {
-    /// Taken by the one who serves it, so that it is closed when serving ends.
-    socket: Arc<Mutex<Option<TcpListener>>>,
-    address: SocketAddr,
+pub struct Listeners {
+    all: Arc<[Listener]>,
     slots: Arc<Slots>,
-    tls: Option<Arc<Tls>>,
     config: Arc<Config>,
 }
 
-impl Listener {
-    /// Binds the socket and reads the certificate. Fails when one of them cannot be had; the text says what to do.
+/// One bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    /// Taken by the one who serves it, so that it is closed when serving ends.
+    socket: Mutex<Option<TcpListener>>,
+    address: SocketAddr,
+    mode: TlsMode,
+    rules: Arc<Rules>,
+}
+
+/// The doors that connections are handed to.
+#[derive(Debug)]
+pub struct Doors {
+    /// HTTP, and Kafka over WebSocket in it.
+    pub http: Arc<http::door::Door>,
+    /// Kafka.
+    pub kafka: Arc<kafka::Door>,
+}
+
+impl Listeners {
+    /// Binds every socket and reads every certificate. Fails when one of them cannot be had; the text says what to do.
     pub fn bind(config: &Config) -> io::Result<Self> {
-        let tls = Tls::new(config)?.map(Arc::new);
-        let socket = listen(config.bind)
-            .map_err(|error| io::Error::new(error.kind(), format!("`listeners.bind`: cannot listen on {}: {error}", config.bind)))?;
-        let total = affordable(config.max_connections);
-        // Behind a proxy all connections come from one address.
-        let each = (config.tls != TlsMode::Front).then_some(config.max_connections_per_address);
-        Ok(Self {
-            address: socket.local_addr()?,
-            socket: Arc::new(Mutex::new(Some(socket))),
-            slots: Slots::new(total, each),
-            tls,
-            config: Arc::new(config.clone()),
-        })
+        let mut certificates = tls::Certificates::new(config);
+        let all = config.places().into_iter().map(|place| Listener::bind(config, place, &mut certificates));
+        let all = all.collect::<io::Result<Vec<_>>>()?;
+        let slots = Slots::new(affordable(config.max_connections), config.max_connections_per_address);
+        Ok(Self { all: all.into(), slots, config: Arc::new(config.clone()) })
     }
 
-    /// The address as it is bound.
+    /// The address of the first one, as it is bound.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.all[0].address
+    }
+
+    /// All of them; the one of the section itself is the first.
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.all.iter()
     }
 
     /// Connections open now.
@@ -92,15 +111,59 @@ impl Listener {
         self.slots.limit()
     }
 
-    /// Serves until the drain finishes; then the socket is closed. The connections that are open by then end as tasks of
+    /// Serves until the drain finishes; then the sockets are closed. The connections that are open by then end as tasks of
     /// the drain.
-    pub async fn serve(&self, door: Arc<Door>, drain: &Drain) {
+    pub async fn serve(&self, doors: Doors, drain: &Drain) {
+        let mut watched: Vec<&Arc<Tls>> = Vec::new();
+        for tls in self.all.iter().filter_map(|listener| listener.rules.tls.as_ref()) {
+            if !watched.iter().any(|seen| Arc::ptr_eq(seen, tls)) {
+                tokio::spawn(Arc::clone(tls).watch(self.config.certificate_poll.get(), drain.signal()));
+                watched.push(tls);
+            }
+        }
+        join_all(self.all.iter().map(|listener| listener.serve(self, &doors, drain))).await;
+    }
+}
+
+impl Listener {
+    fn bind(config: &Config, place: Place, certificates: &mut tls::Certificates) -> io::Result<Self> {
+        let tls = certificates.tls(&place)?;
+        let failed = |error: io::Error| {
+            io::Error::new(error.kind(), format!("`listeners.{}bind`: cannot listen on {}: {error}", place.key, place.bind))
+        };
+        let socket = listen(place.bind).map_err(failed)?;
+        Ok(Self {
+            address: socket.local_addr()?,
+            socket: Mutex::new(Some(socket)),
+            mode: place.tls,
+            rules: Arc::new(Rules::new(config, place, tls)),
+        })
+    }
+
+    /// What the operator calls it.
+    pub fn name(&self) -> &str {
+        &self.rules.name
+    }
+
+    /// The address as it is bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Who ends TLS here.
+    pub fn tls(&self) -> TlsMode {
+        self.mode
+    }
+
+    /// Whether this door is behind it.
+    pub fn has(&self, door: DoorName) -> bool {
+        self.rules.doors.contains(&door)
+    }
+
+    async fn serve(&self, all: &Listeners, doors: &Doors, drain: &Drain) {
         let taken = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(socket) = taken else { return };
-        let server = Arc::new(Server::new(door, &self.config, drain.clone()));
-        if let Some(tls) = &self.tls {
-            tokio::spawn(Arc::clone(tls).watch(self.config.certificate_poll.get(), drain.signal()));
-        }
+        let doors = Arc::new(self.behind(all, doors, drain));
         let mut signal = drain.signal();
         let mut starved = false;
         loop {
@@ -112,72 +175,41 @@ impl Listener {
             match accepted {
                 Ok((stream, address)) => {
                     starved = false;
-                    self.take_in(stream, address, &server, drain);
+                    self.take_in(stream, address, all, &doors, drain);
                 }
                 Err(error) => hold_on(&error, &mut starved).await,
             }
         }
     }
 
-    fn take_in(&self, stream: TcpStream, address: SocketAddr, server: &Arc<Server>, drain: &Drain) {
-        metrics().connections_accepted.inc();
-        let slot = match self.slots.take(address.ip()) {
-            Ok(slot) => slot,
-            Err(full) => {
-                let reason = match full {
-                    Full::Total => ConnectionRefusal::Limit,
-                    Full::Address => ConnectionRefusal::Address,
-                };
-                metrics().connections_refused.at(reason).inc();
-                return tracing::debug!(%address, reason = reason.as_str(), "no slot for a connection; it was closed");
-            }
-        };
-        let (server, tls, config, mut signal) = (Arc::clone(server), self.tls.clone(), Arc::clone(&self.config), drain.signal());
-        drain.tasks().spawn(async move {
-            let _slot = slot;
-            let begun = tokio::select! {
-                begun = begin(stream, tls, &config) => begun,
-                // Nothing was asked here yet: the drain does not wait for a client to find its first word.
-                () = signal.reached(Phase::Finishing) => None,
-            };
-            match begun {
-                Some(Begun::Tls(stream, protocol, deadline)) => {
-                    let peer = Peer { address, tls: true };
-                    server.serve(*stream, BytesMut::new(), protocol, peer, deadline).await;
-                }
-                Some(Begun::Plain(stream, read, protocol, deadline)) => {
-                    server.serve(stream, read, protocol, Peer { address, tls: false }, deadline).await;
-                }
-                None => {}
-            }
+    /// The doors behind this listener. The WebSocket leads to the Kafka door, so it is where both are.
+    fn behind(&self, all: &Listeners, doors: &Doors, drain: &Drain) -> arrival::Doors {
+        let kafka = self.has(DoorName::Kafka).then(|| Arc::clone(&doors.kafka));
+        let http = self.has(DoorName::Http).then(|| {
+            let tunnels = kafka.as_ref().map(|door| websocket::tunnels(Arc::clone(door), drain.signal(), all.config.header_timeout.get()));
+            Arc::new(Server::new(Arc::clone(&doors.http), &all.config, drain.clone(), tunnels))
         });
+        arrival::Doors { http, kafka }
     }
-}
 
-/// A connection of which it is known what it speaks, and when its first head must be there.
-enum Begun {
-    Tls(Box<TlsStream<TcpStream>>, Protocol, Instant),
-    Plain(TcpStream, BytesMut, Protocol, Instant),
-}
-
-/// TLS, or a look at the first bytes.
-async fn begin(mut stream: TcpStream, tls: Option<Arc<Tls>>, config: &Config) -> Option<Begun> {
-    // An answer is one write; waiting for more of it would only delay it.
-    let _ = stream.set_nodelay(true);
-    if let Some(tls) = tls {
-        let stream = tls.accept(stream).await?;
-        let protocol = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
-        return Some(Begun::Tls(Box::new(stream), protocol, Instant::now() + config.header_timeout.get()));
+    fn take_in(&self, stream: TcpStream, address: SocketAddr, all: &Listeners, doors: &Arc<arrival::Doors>, drain: &Drain) {
+        metrics().connections_accepted.inc();
+        let Ok(slot) = all.slots.take() else {
+            metrics().connections_refused.at(ConnectionRefusal::Limit).inc();
+            return tracing::debug!(%address, "no slot for a connection; it was closed");
+        };
+        let (rules, doors, signal) = (Arc::clone(&self.rules), Arc::clone(doors), drain.signal());
+        drain.tasks().spawn(async move { arrival::serve(stream, address, slot, &rules, &doors, signal).await });
     }
-    let deadline = Instant::now() + config.header_timeout.get();
-    let (protocol, read) = sniff::sniff(&mut stream, deadline).await?;
-    Some(Begun::Plain(stream, read, protocol, deadline))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
     // A restarted gate must not wait for its own last connections to be forgotten.
     socket.set_reuseaddr(true)?;
+    // Connections take this over from the socket that they were accepted by.
+    set_socket_keepalive(&socket, true)?;
+    set_tcp_keepidle(&socket, KEEP_ALIVE_AFTER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -224,6 +256,8 @@ fn within(wanted: usize, descriptors: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]

@@ -35,6 +35,22 @@ pub enum Tier {
     },
 }
 
+/// Where an acknowledged batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landed {
+    /// In the broker, acknowledged by all in-sync replicas.
+    Broker {
+        /// The offset of its first record; -1: the broker did not say (a duplicate).
+        base_offset: i64,
+        /// The broker's own time, where the topic has it; else -1.
+        log_append_time_ms: i64,
+        /// The first offset that the partition still has; -1: unknown.
+        log_start_offset: i64,
+    },
+    /// Durably in the inbox.
+    Inbox,
+}
+
 /// Why an event was not accepted.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {

@@ -5,6 +5,7 @@
 //! the inbox it meets here, before anything is sent, so that acceptability does not swing with the broker's health.
 
 mod command;
+mod records;
 mod shape;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,7 @@ use crate::event::{Event, EventId, Headers, Origin, Topic};
 use crate::receipt::Refusal;
 use crate::units::ByteSize;
 
+pub use records::{RestoredRecords, RoutedRecords, refusal_of};
 pub use shape::Shape;
 
 /// What Kafka adds to a record's key, value and headers, at most: the batch's header and the record's varints.
@@ -92,6 +94,16 @@ impl Default for RouteConfig {
     }
 }
 
+impl RouteConfig {
+    /// The one topic that the row names, with the partitions that it would be made with; none for a prefix.
+    pub fn planned(&self) -> Option<(Topic, i32)> {
+        match &self.topic {
+            Grant::Exact(name) => Some((Topic::new(name).ok()?, self.partitions)),
+            Grant::Prefix(_) => None,
+        }
+    }
+}
+
 /// Mistakes of the table: the row's number and the option, and what is wrong.
 pub fn mistakes(rows: &[RouteConfig]) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -127,12 +139,20 @@ pub struct Bounds {
     pub after_max_ms: u64,
     /// `cleanup.policy` has `compact`: a record needs a key.
     pub compacted: bool,
+    /// `message.timestamp.type` is `LogAppendTime`: the broker stamps the records, whatever time they bring.
+    pub log_append_time: bool,
 }
 
 impl Default for Bounds {
     /// Apache Kafka's own defaults.
     fn default() -> Self {
-        Self { max_message_bytes: 1_048_588, before_max_ms: i64::MAX as u64, after_max_ms: 3_600_000, compacted: false }
+        Self {
+            max_message_bytes: 1_048_588,
+            before_max_ms: i64::MAX as u64,
+            after_max_ms: 3_600_000,
+            compacted: false,
+            log_append_time: false,
+        }
     }
 }
 
@@ -286,6 +306,11 @@ impl Table {
         self.row(topic).is_some()
     }
 
+    /// How many partitions a topic would be made with that a row names exactly.
+    pub fn planned_partitions(&self, topic: &Topic) -> Option<i32> {
+        self.rows.iter().filter_map(RouteConfig::planned).find(|(planned, _)| planned == topic).map(|(_, partitions)| partitions)
+    }
+
     /// Whether a row names exactly this topic: with no catalog ever seen it counts as existing.
     pub fn names(&self, topic: &Topic) -> bool {
         self.rows.iter().any(|row| matches!(&row.topic, Grant::Exact(name) if name == topic.as_str()))
@@ -357,6 +382,9 @@ fn millis(time: SystemTime) -> i64 {
 }
 
 fn check_time(time: SystemTime, now: SystemTime, bounds: &Bounds) -> Result<(), Refusal> {
+    if bounds.log_append_time {
+        return Ok(());
+    }
     let refuse = |what: &str, limit: u64| {
         Err(Refusal::invalid(
             "time",

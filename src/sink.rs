@@ -11,9 +11,11 @@ pub mod flight;
 pub mod forward;
 pub mod partition;
 mod producer;
+pub mod raw;
 pub mod report;
 mod supervisor;
 pub mod topics;
+pub mod verdict;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,13 +25,16 @@ use std::time::{Duration, Instant};
 use crate::drain::Drain;
 use crate::event::Topic;
 use crate::gate::{Gates, Owed, UNASSIGNED};
+use crate::lane::Lanes;
 use crate::receipt::{Doubt, Refusal};
 use crate::route::Routed;
 
 use breaker::{Breaker, Patience, State};
 use catalog::{Catalog, Lookup, Source};
 use flight::{Flight, Pending};
+use forward::Upstream;
 use producer::Producer;
+use raw::Raw;
 use report::{Never, Report};
 
 pub use config::{Compression, Config, Mechanism, SecurityProtocol};
@@ -44,7 +49,7 @@ const LEARN: Duration = Duration::from_millis(500);
 const STICKY: u32 = 64;
 
 /// Up to so many rows, a partition's gate is worth waiting for instead of writing one more row.
-const NEARLY_OPEN: u64 = 1_000;
+pub const NEARLY_OPEN: u64 = 1_000;
 
 /// What became of a part by its deadline.
 #[derive(Debug)]
@@ -94,6 +99,7 @@ pub struct Sink {
     breaker: Arc<Breaker>,
     catalog: Arc<Catalog>,
     producer: Option<Arc<Producer>>,
+    raw: Option<Raw>,
     sticky: AtomicU32,
 }
 
@@ -106,23 +112,44 @@ impl Sink {
             probe_every: Duration::from_secs(1),
         };
         let breaker = Arc::new(Breaker::new(patience, Instant::now()));
-        let producer = if config.brokers.is_empty() {
-            None
+        let (producer, upstream) = if config.brokers.is_empty() {
+            (None, None)
         } else {
             let settings = config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
-            Some(Arc::new(Producer::new(settings, Arc::clone(&breaker)).map_err(|error| error.to_string())?))
+            let producer = Producer::new(settings, Arc::clone(&breaker)).map_err(|error| error.to_string())?;
+            let upstream = Upstream::new(&config).map_err(|(key, what)| format!("sink.{key} {what}"))?;
+            (Some(Arc::new(producer)), Some(upstream))
         };
-        Ok(Self { config, gates, breaker, catalog, producer, sticky: AtomicU32::new(0) })
+        let raw = upstream.map(|upstream| {
+            let breaker = Arc::new(Breaker::new(patience, Instant::now()));
+            Raw::new(upstream, breaker, Arc::new(Lanes::default()))
+        });
+        Ok(Self { config, gates, breaker, catalog, producer, raw, sticky: AtomicU32::new(0) })
     }
 
-    /// Starts what keeps it: the catalog's refresh and the watch over the producer.
+    /// Starts what keeps it: the catalog's refresh, the watch over the producer, and the raw leg.
     pub fn start(self: &Arc<Self>, drain: &Drain, wanted: Box<dyn Fn(&Topic) -> bool + Send + Sync>) -> Result<(), String> {
         let Some(producer) = &self.producer else { return Ok(()) };
         let settings = self.config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
         let source = Source::new(&settings, wanted).map_err(|error| error.to_string())?;
         tokio::spawn(Arc::clone(&self.catalog).keep_fresh(source, self.config.catalog_refresh.get(), drain.signal()));
-        tokio::spawn(supervisor::watch(Arc::clone(&self.breaker), Arc::clone(producer), Arc::clone(&self.catalog), drain.signal()));
+        let breakers =
+            supervisor::Breakers { producer: Arc::clone(&self.breaker), raw: self.raw.as_ref().map(|raw| Arc::clone(raw.breaker())) };
+        tokio::spawn(supervisor::watch(breakers, Arc::clone(producer), Arc::clone(&self.catalog), drain.signal()));
+        if let Some(raw) = &self.raw {
+            raw.upstream().start(drain);
+        }
         Ok(())
+    }
+
+    /// The order gates.
+    pub fn gates(&self) -> &Arc<Gates> {
+        &self.gates
+    }
+
+    /// The raw leg, where a broker is configured.
+    pub fn raw(&self) -> Option<&Raw> {
+        self.raw.as_ref()
     }
 
     /// Whether a broker is configured.
@@ -198,10 +225,10 @@ impl Sink {
     }
 
     /// Sends rows of the inbox, all of one partition, in order. The caller waits for the flight; nobody's patience is tried.
-    pub fn resend(&self, rows: &[Routed], partition: i32) -> Option<Arc<Flight>> {
+    pub fn resend(&self, rows: &[Arc<Routed>], partition: i32) -> Option<Arc<Flight>> {
         let producer = self.producer.as_ref()?;
         let flight = Flight::new(rows.len());
-        feed(producer, &flight, rows.iter().map(|routed| (routed, partition)));
+        feed(producer, &flight, rows.iter().map(|routed| (routed.as_ref(), partition)));
         Some(flight)
     }
 
@@ -299,11 +326,12 @@ impl Sink {
     }
 
     /// A producer that has not proven itself needs more time, but the answer has a deadline too.
-    fn first_deadline(&self) -> Duration {
+    pub fn first_deadline(&self) -> Duration {
         self.config.answer_deadline.get().saturating_sub(Duration::from_millis(400)).max(self.config.send_deadline.get())
     }
 
-    fn is_gone(&self, topic: &Topic) -> bool {
+    /// Whether a fresh catalog does not have this topic.
+    pub fn is_gone(&self, topic: &Topic) -> bool {
         self.catalog.peek(topic) == Lookup::Absent
     }
 

@@ -11,7 +11,7 @@ use crate::auth::Authenticator;
 use crate::drain::{Phase, Signal};
 use crate::inbox::Inbox;
 use crate::limits::inflight::Meter;
-use crate::listeners::{Listener, TlsMode};
+use crate::listeners::{Listener, Listeners, MAIN, TlsMode};
 use crate::sink::Sink;
 use crate::sink::breaker::State;
 
@@ -25,8 +25,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 pub(super) struct Source {
     started: Instant,
     signal: Signal,
-    listeners: Vec<ListenerStatus>,
-    listener: Listener,
+    bound: Vec<ListenerStatus>,
+    listeners: Listeners,
     brokers: Vec<String>,
     sink: Arc<Sink>,
     inbox: Arc<Inbox>,
@@ -36,20 +36,15 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn of(app: &App) -> Self {
-        let tls = match app.config.listeners.tls {
-            TlsMode::Generated | TlsMode::Files => "here",
-            TlsMode::Front => "front",
-            TlsMode::Off => "off",
-        };
-        let mut listeners = vec![ListenerStatus { name: "https".into(), address: app.address().to_string(), tls: tls.into() }];
+        let mut bound: Vec<_> = app.listeners.iter().map(listener).collect();
         if let Some(address) = app.admin_address {
-            listeners.push(ListenerStatus { name: "admin".into(), address: address.to_string(), tls: "off".into() });
+            bound.push(ListenerStatus { name: "admin".into(), address: address.to_string(), tls: "off".into() });
         }
         Self {
             started: Instant::now(),
             signal: app.drain.signal(),
-            listeners,
-            listener: app.listener.clone(),
+            bound,
+            listeners: app.listeners.clone(),
             brokers: app.config.sink.brokers.clone(),
             sink: Arc::clone(&app.tiers.sink),
             inbox: Arc::clone(&app.tiers.inbox),
@@ -82,14 +77,14 @@ impl Source {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
             phase: format!("{:?}", self.signal.phase()).to_lowercase(),
-            listeners: self.listeners.clone(),
+            listeners: self.bound.clone(),
             sink: self.sink(),
             inbox: self.inbox(),
             limits: LimitsStatus {
                 in_flight: self.meter.used(),
                 in_flight_limit: self.meter.limit(),
-                connections: self.listener.open() as u64,
-                connections_limit: self.listener.limit() as u64,
+                connections: self.listeners.open() as u64,
+                connections_limit: self.listeners.limit() as u64,
             },
             auth: AuthStatus { issuers: self.issuers(), users: self.users() },
         }
@@ -149,4 +144,15 @@ impl Source {
         };
         self.authenticator.status().into_iter().map(issuer).collect()
     }
+}
+
+/// The first one is the HTTPS door's in people's minds, whatever else is behind it.
+fn listener(listener: &Listener) -> ListenerStatus {
+    let tls = match listener.tls() {
+        TlsMode::Generated | TlsMode::Files => "here",
+        TlsMode::Front => "front",
+        TlsMode::Off => "off",
+    };
+    let name = if listener.name() == MAIN { "https" } else { listener.name() };
+    ListenerStatus { name: name.to_owned(), address: listener.address().to_string(), tls: tls.to_owned() }
 }

@@ -33,7 +33,9 @@ use crate::telemetry::metrics::labels;
 pub struct Authenticator {
     issuers: HashMap<String, Issuer>,
     tokens: Tokens,
-    users: Option<Arc<Users>>,
+    pub(in crate::auth) users: Option<Arc<Users>>,
+    /// Whether a client may say its half of a SCRAM nonce twice, where nobody listens.
+    pub(in crate::auth) repeated_nonce: bool,
 }
 
 #[derive(Debug)]
@@ -92,8 +94,14 @@ impl Authenticator {
             };
             issuers.insert(issuer.iss().unwrap_or_default(), Issuer { name: name.clone(), rules: issuer.rules(), keys });
         }
-        let users = config.users_file.as_deref().map(Users::open).transpose().map_err(|fault| bad("users_file", fault))?;
-        Ok(Self { issuers, tokens: Tokens::new(config.cached_tokens, generation), users: users.map(Arc::new) })
+        let has_users = config.users_file.is_some() || config.given().is_some();
+        let users = has_users.then(|| Users::open(config.users_file.as_deref(), config.given())).transpose();
+        Ok(Self {
+            issuers,
+            tokens: Tokens::new(config.cached_tokens, generation),
+            users: users.map_err(|fault| bad("users_file", fault))?.map(Arc::new),
+            repeated_nonce: config.repeated_nonce,
+        })
     }
 
     /// Fetches the published keys now, and ahead of need until the drain, and watches the users' file. Call it inside the runtime, once.
@@ -120,6 +128,11 @@ impl Authenticator {
         self.users.is_some()
     }
 
+    /// Whether a token can be credentials.
+    pub fn has_issuers(&self) -> bool {
+        !self.issuers.is_empty()
+    }
+
     /// What is known of the users; none: none are configured.
     pub fn users(&self) -> Option<UsersStatus> {
         self.users.as_ref().map(|users| users.status())
@@ -136,13 +149,9 @@ impl Authenticator {
     /// Who is there? All of no says the same; the reason is counted, and in a debug line.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Principal, Refusal> {
         self.recognize(credentials, Now::read()).await.map_err(|failure| {
-            metrics().auth_failures.at(labels::AuthFailure::named(failure.as_str())).inc();
-            tracing::debug!(reason = failure.as_str(), "credentials refused");
+            count(failure);
             match failure {
-                AuthFailure::Busy => {
-                    metrics().bound_refusals.at(labels::Bound::Passwords).inc();
-                    Refusal::Overloaded { what: "passwords to be checked", wait: Duration::from_secs(1) }
-                }
+                AuthFailure::Busy => Refusal::Overloaded { what: "passwords to be checked", wait: Duration::from_secs(1) },
                 _ => Refusal::Unauthenticated,
             }
         })
@@ -223,6 +232,15 @@ fn remote(name: &str, issuer: &IssuerConfig, fetcher: &Fetcher, generation: &Arc
     };
     let algorithm = firebase.then_some(Algorithm::RS256);
     Remote::new(name, source, algorithm, issuer.max_stale.get(), fetcher.clone(), Arc::clone(generation))
+}
+
+/// Counts a failure, at whatever door it was.
+pub(in crate::auth) fn count(failure: AuthFailure) {
+    metrics().auth_failures.at(labels::AuthFailure::named(failure.as_str())).inc();
+    if failure == AuthFailure::Busy {
+        metrics().bound_refusals.at(labels::Bound::Passwords).inc();
+    }
+    tracing::debug!(reason = failure.as_str(), "credentials refused");
 }
 
 fn bad(key: &str, what: String) -> BadConfig {

@@ -11,7 +11,8 @@ use super::claims::{Rules, is_tier};
 use super::fetch;
 use super::grants::Grant;
 use super::key::{Algorithm, Key};
-use super::users::USERS_ISSUER;
+use super::scram::check_password;
+use super::users::{BAD_NAME, Given, USERS_ISSUER, is_user_name};
 use crate::units::{Secret, Span};
 
 /// The quota tier of a token that names none.
@@ -36,9 +37,19 @@ pub struct Config {
     /// How many verified tokens are remembered, so that a signature is checked once a minute and not for each request.
     /// A count, default 10000; beyond it the least used are verified again; 0 remembers none.
     pub cached_tokens: u64,
-    /// The users that are let in by name and password (HTTP `Basic`, over TLS): a file that `sluicegate user add` makes and
+    /// The users that are let in by name and password (Kafka's SASL; HTTP `Basic`, over TLS): a file that `sluicegate user add` makes and
     /// a running gate reads again when it changes. Its mode is 600. Default: none, and then no password lets anybody in.
     pub users_file: Option<PathBuf>,
+    /// One user without a file, let in like those of `users_file` and beside them: their name (letters, digits, `.`, `_`, `-`,
+    /// `@`, `+`). Default: none.
+    pub kafka_user: Option<String>,
+    /// The password of `kafka_user`: 8 to 256 characters of printable ASCII, and another one than the gate's own at the broker.
+    pub kafka_password: Secret,
+    /// The topics that `kafka_user` may send to: names, prefixes that end in `*`, or `*` (those of all routes, the default).
+    pub kafka_topics: Vec<Grant>,
+    /// Whether librdkafka before 2.6.1 may log in by SCRAM over TLS: it says its half of the nonce twice (CVE-2024-56128).
+    /// Default true: exactly this form is taken and counted, where nobody can listen; false: as Kafka 4, never.
+    pub repeated_nonce: bool,
     /// The issuers, each a section `[auth.issuers.NAME]`. NAME (letters, digits, `-`, `_`) stands before the subject in
     /// the principal's name. Default: none, and then no token lets anybody in.
     pub issuers: BTreeMap<String, IssuerConfig>,
@@ -46,7 +57,15 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cached_tokens: 10_000, users_file: None, issuers: BTreeMap::new() }
+        Self {
+            cached_tokens: 10_000,
+            users_file: None,
+            kafka_user: None,
+            kafka_password: Secret::default(),
+            kafka_topics: vec![Grant::Prefix(String::new())],
+            repeated_nonce: true,
+            issuers: BTreeMap::new(),
+        }
     }
 }
 
@@ -140,12 +159,18 @@ impl Config {
 
     /// Whether somebody is configured who could be let in.
     pub fn lets_somebody_in(&self) -> bool {
-        !self.issuers.is_empty() || self.users_file.is_some()
+        !self.issuers.is_empty() || self.users_file.is_some() || self.given().is_some()
+    }
+
+    /// The user whom the configuration names.
+    pub fn given(&self) -> Option<Given> {
+        let given = |name| Given { name, password: self.kafka_password.clone(), topics: self.kafka_topics.clone() };
+        filled(&self.kafka_user).map(given)
     }
 
     /// All that is wrong, each with its key below `auth`. The users' file is not looked at: `sluicegate user add` makes it.
     pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
+        let mut mistakes = self.mistakes_of_given();
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (name, issuer) in &self.issuers {
             let at = |field: &str| format!("issuers.{name}.{field}");
@@ -158,6 +183,26 @@ impl Config {
             mistakes.extend(issuer.mistakes().into_iter().map(|(field, what)| (at(field), what)));
             if let Some(other) = issuer.iss().and_then(|iss| seen.insert(iss, name)) {
                 mistakes.push((at("issuer"), format!("`issuers.{other}` has the same; one section for each `iss`")));
+            }
+        }
+        mistakes
+    }
+
+    fn mistakes_of_given(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        let mut wrong = |key: &str, what: &str| mistakes.push((key.to_owned(), what.to_owned()));
+        match filled(&self.kafka_user) {
+            None if self.kafka_password.is_empty() => {}
+            None => wrong("kafka_user", "required beside `kafka_password`: whose password it is (SLUICEGATE_KAFKA_USER)"),
+            Some(name) => {
+                if !is_user_name(&name) {
+                    wrong("kafka_user", BAD_NAME);
+                }
+                if self.kafka_password.is_empty() {
+                    wrong("kafka_password", "required beside `kafka_user`: SLUICEGATE_KAFKA_PASSWORD or SLUICEGATE_KAFKA_PASSWORD_FILE");
+                } else if let Err(what) = check_password(self.kafka_password.expose()) {
+                    wrong("kafka_password", &what);
+                }
             }
         }
         mistakes
@@ -374,6 +419,22 @@ mod tests {
             "issuers.f.audience",
         ];
         assert_eq!(mistakes(toml), expected);
+    }
+
+    #[test]
+    fn the_one_user_has_a_sound_name_and_a_sound_password_or_neither() {
+        let keys = |user: &str, password: &str| {
+            let config = Config { kafka_user: Some(user.into()), kafka_password: Secret::new(password), ..Config::default() };
+            config.mistakes().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys("ada", "secret word"), Vec::<String>::new());
+        assert_eq!(keys("", ""), Vec::<String>::new());
+        assert_eq!(keys("", "secret word"), ["kafka_user"]);
+        assert_eq!(keys("ada", ""), ["kafka_password"]);
+        assert_eq!(keys("a:b", "short"), ["kafka_user", "kafka_password"]);
+        let config = Config { kafka_user: Some("ada".into()), kafka_password: Secret::new("canary\u{7}canary"), ..Config::default() };
+        assert!(config.lets_somebody_in() && !config.mistakes()[0].1.contains("canary"));
+        assert!(!Config { kafka_user: Some(String::new()), ..Config::default() }.lets_somebody_in());
     }
 
     #[test]

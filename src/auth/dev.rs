@@ -1,6 +1,7 @@
-//! The development key: a secret in a file, so that `sluicegate token` mints for a gate that already runs beside it.
+//! The development key and the development user's password: each a secret in a file, so that `sluicegate token` mints for a gate
+//! that already runs beside it, and a producer's configuration holds over a restart.
 //!
-//! What always holds: the file is 0600 and whole, whoever makes it first; a file that others can read is not used.
+//! What always holds: a file is 0600 and whole, whoever makes it first; a file that others can read is not used.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -20,6 +21,12 @@ pub const DEV_ISSUER: &str = "dev";
 /// The name of the key's file in `certs/dev`.
 pub const KEY_FILE: &str = "token.key";
 
+/// The name of the development user.
+pub const DEV_USER: &str = "developer";
+
+/// The name of their password's file in `certs/dev`.
+pub const PASSWORD_FILE: &str = "kafka.password";
+
 /// The key of a gate on loopback that has no issuer configured.
 #[derive(Clone, Debug)]
 pub struct DevKey(Secret);
@@ -27,13 +34,7 @@ pub struct DevKey(Secret);
 impl DevKey {
     /// Reads the key in `folder` (as a rule `certs/dev`), or makes it.
     pub fn load_or_create(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(KEY_FILE);
-        match fs::symlink_metadata(&path) {
-            Err(fault) if fault.kind() == io::ErrorKind::NotFound => create(folder, &path)?,
-            Err(fault) => return Err(fault),
-            Ok(_) => {}
-        }
-        load(&path)
+        load_or_create(folder, KEY_FILE).map(Self)
     }
 
     /// The issuer that believes in it.
@@ -51,26 +52,41 @@ impl DevKey {
     }
 }
 
-fn load(path: &Path) -> io::Result<DevKey> {
+/// The development user's password in `folder` (as a rule `certs/dev`), read or made.
+pub fn password(folder: &Path) -> io::Result<Secret> {
+    load_or_create(folder, PASSWORD_FILE)
+}
+
+fn load_or_create(folder: &Path, name: &str) -> io::Result<Secret> {
+    let path = folder.join(name);
+    match fs::symlink_metadata(&path) {
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => create(folder, name, &path)?,
+        Err(fault) => return Err(fault),
+        Ok(_) => {}
+    }
+    load(&path)
+}
+
+fn load(path: &Path) -> io::Result<Secret> {
     let unusable = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
     let found = fs::symlink_metadata(path)?;
     if !found.is_file() {
         return Err(unusable("expected a plain file; remove it and it is made anew"));
     }
     if found.mode() & 0o077 != 0 {
-        return Err(unusable("others can read this key; `chmod 600` it, or remove it and it is made anew"));
+        return Err(unusable("others can read it; `chmod 600` it, or remove it and it is made anew"));
     }
     let text = fs::read_to_string(path)?;
     if text.trim().len() < 32 {
         return Err(unusable("expected at least 32 characters; remove it and it is made anew"));
     }
-    Ok(DevKey(Secret::new(text.trim())))
+    Ok(Secret::new(text.trim()))
 }
 
-/// Writes a new key beside its place and links it in, so that of two gates that start at once both use the same one.
-fn create(folder: &Path, path: &Path) -> io::Result<()> {
+/// Writes a new secret beside its place and links it in, so that of two gates that start at once both use the same one.
+fn create(folder: &Path, name: &str, path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let draft = folder.join(format!(".{KEY_FILE}.{}", ulid::Ulid::generate()));
+    let draft = folder.join(format!(".{name}.{}", ulid::Ulid::generate()));
     write(&draft)?;
     match fs::hard_link(&draft, path) {
         Ok(()) => fs::remove_file(&draft),
@@ -108,6 +124,16 @@ mod tests {
         assert!(issuer.static_key().is_ok());
         let other = DevKey::load_or_create(&root.path().join("other")).expect("made");
         assert_ne!(made.0, other.0);
+    }
+
+    #[test]
+    fn the_development_users_password_stays_and_is_one_that_every_client_takes() {
+        let root = tempfile::tempdir().expect("a folder");
+        let made = password(root.path()).expect("made");
+        assert_eq!(password(root.path()).expect("read"), made);
+        assert_eq!(crate::auth::scram::check_password(made.expose()), Ok(()));
+        assert_ne!(DevKey::load_or_create(root.path()).expect("made").0, made);
+        assert_eq!(fs::metadata(root.path().join(PASSWORD_FILE)).expect("there").mode() & 0o777, 0o600);
     }
 
     #[test]

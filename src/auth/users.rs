@@ -1,4 +1,5 @@
-//! Who is there by name and password: the users of a verifier file, which may change while the gate runs.
+//! Who is there by name and password: the users of a verifier file, which may change while the gate runs, and the one user whom
+//! the configuration itself names.
 //!
 //! What always holds: a name that does not exist costs what a wrong password costs and looks like one, by the same number
 //! of PBKDF2 rounds and HMACs and a salt that stays the same; passwords are stretched off the reactor, so many at a time
@@ -6,6 +7,7 @@
 //! and the users that were there stay.
 
 mod file;
+mod given;
 
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -30,6 +32,7 @@ use super::scram::{Mechanism, SALT_LENGTH, Verifier, hmac_of};
 use crate::drain::{Phase, Signal};
 use crate::units::Secret;
 pub use file::{BAD_NAME, Lock, Register, User, check_iterations, check_tier, is_user_name};
+pub use given::Given;
 
 /// What stands before a user's name in the principal's.
 pub const USERS_ISSUER: &str = "users";
@@ -44,7 +47,7 @@ const MAX_REMEMBERED: Duration = Duration::from_secs(60);
 const REMEMBERED: u64 = 10_000;
 
 /// A failure is answered no sooner.
-const FAILURE_DELAY: Duration = Duration::from_millis(100);
+pub(in crate::auth) const FAILURE_DELAY: Duration = Duration::from_millis(100);
 
 /// After a failure a turn rests so many times as long as it worked: guessing takes a quarter of the processor at most.
 const REST: u32 = 3;
@@ -61,7 +64,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// The users.
 #[derive(Debug)]
 pub struct Users {
-    path: PathBuf,
+    path: Option<PathBuf>,
+    given: Option<Given>,
     book: ArcSwap<Book>,
     trouble: Mutex<Option<String>>,
     remembered: Cache<[u8; 32], Remembered>,
@@ -73,7 +77,7 @@ pub struct Users {
 /// One reading of the file.
 #[derive(Debug)]
 struct Book {
-    print: file::Print,
+    print: Option<file::Print>,
     generation: u64,
     users: HashMap<String, Known>,
     phantoms: hmac::Key,
@@ -134,13 +138,14 @@ impl User {
 }
 
 impl Users {
-    /// Reads the file. The text of a failure says what is wrong and what to do.
-    pub fn open(path: &Path) -> Result<Self, String> {
-        let book = Book::read(path, 0)?;
+    /// Reads the file, if there is one, and adds the user who is given. The text of a failure says what is wrong and what to do.
+    pub fn open(path: Option<&Path>, given: Option<Given>) -> Result<Self, String> {
+        let book = Book::read(path, given.as_ref(), 0)?;
         // Many small turns: what keeps guessing small is the rest after each failure.
         let turns = available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
-            path: path.to_owned(),
+            path: path.map(Path::to_owned),
+            given,
             book: ArcSwap::from_pointee(book),
             trouble: Mutex::default(),
             remembered: Cache::builder().max_capacity(REMEMBERED).time_to_live(MAX_REMEMBERED).build(),
@@ -150,9 +155,10 @@ impl Users {
         })
     }
 
-    /// What would keep the users of this file from being let in.
-    pub fn check(path: &Path) -> Result<(), String> {
-        Register::read(path).map(drop)
+    /// What would keep the users of this file, and the one who is given, from being let in.
+    pub fn check(path: &Path, given: Option<&Given>) -> Result<(), String> {
+        let (register, _) = Register::read(path)?;
+        given.map_or(Ok(()), |given| given.is_not_in(&register))
     }
 
     /// What an exchange with somebody of this name is made with, by this mechanism.
@@ -193,11 +199,14 @@ impl Users {
         UsersStatus { users: self.book.load().users.len(), last_error: trouble.clone() }
     }
 
-    /// Takes changes of the file up, until the drain.
+    /// Takes changes of the file up, until the drain. Without a file there is nothing to do.
     pub async fn watch(self: Arc<Self>, mut drain: Signal) {
+        if self.path.is_none() {
+            return;
+        }
         let mut ticks = interval(POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = Some(self.book.load().print);
+        let mut seen = self.book.load().print;
         loop {
             tokio::select! {
                 () = drain.reached(Phase::Storing) => return,
@@ -214,14 +223,15 @@ impl Users {
 
     /// Reads the file again if it is another one than was seen. What is there now, as far as it was looked at.
     fn look(&self, seen: Option<file::Print>) -> Option<file::Print> {
-        let print = file::print_of(&self.path);
+        let Some(path) = &self.path else { return seen };
+        let print = file::print_of(path);
         if print == seen {
             return seen;
         }
         let before = self.book.load();
-        let trouble = match Book::read(&self.path, before.generation + 1) {
+        let trouble = match Book::read(Some(path), self.given.as_ref(), before.generation + 1) {
             Ok(book) => {
-                tracing::info!(file = %self.path.display(), users = book.users.len(), "the users' file has changed and is in use");
+                tracing::info!(file = %path.display(), users = book.users.len(), "the users' file has changed and is in use");
                 self.book.store(Arc::new(book));
                 self.remembered.invalidate_all();
                 None
@@ -237,25 +247,25 @@ impl Users {
 }
 
 impl Book {
-    fn read(path: &Path, generation: u64) -> Result<Self, String> {
-        let (register, print) = Register::read(path)?;
+    fn read(path: Option<&Path>, given: Option<&Given>, generation: u64) -> Result<Self, String> {
+        let (mut register, print) = match path {
+            Some(path) => Register::read(path).map(|(register, print)| (register, Some(print)))?,
+            None => (Given::alone(), None),
+        };
+        if let Some(given) = given {
+            given.join(&mut register)?;
+        }
         Ok(Self::of(register, print, generation))
     }
 
-    fn of(register: Register, print: file::Print, generation: u64) -> Self {
+    fn of(register: Register, print: Option<file::Print>, generation: u64) -> Self {
         let mut rounds: Vec<_> = register.users.values().map(|user| user.verifiers[0].iterations).collect();
         rounds.sort_unstable();
         let known = |(name, user): (String, User)| {
             let principal = Principal::new(USERS_ISSUER, &name, &user.tier, Grants::new(user.topics), None);
             (name, Known { principal, verifiers: user.verifiers })
         };
-        Self {
-            print,
-            generation,
-            users: register.users.into_iter().map(known).collect(),
-            phantoms: hmac::Key::new(hmac::HMAC_SHA512, &register.phantom_key),
-            rounds,
-        }
+        Self { print, generation, phantoms: phantom_key(&register), users: register.users.into_iter().map(known).collect(), rounds }
     }
 
     fn claimed(&self, name: &str, mechanism: Mechanism) -> Claimed {
@@ -269,15 +279,12 @@ impl Book {
 
     /// The verifier of a user that does not exist: always the same for a name, and like all others.
     fn phantom(&self, name: &str, mechanism: Mechanism) -> Verifier {
-        let drawn = hmac_of(&self.phantoms, name.as_bytes());
-        let (of_rounds, salts) = drawn.split_at(size_of::<u64>());
-        let salt = &salts[mechanism as usize * SALT_LENGTH..][..SALT_LENGTH];
-        let fraction = of_rounds.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+        let (fraction, salts) = drawn(&self.phantoms, name);
         let usual = NonZeroU32::new(DEFAULT_ITERATIONS).expect("not zero");
         let place = (u128::from(fraction) * self.rounds.len() as u128) >> u64::BITS;
         Verifier {
             mechanism,
-            salt: salt.try_into().expect("as many as a salt has"),
+            salt: salts[mechanism as usize],
             iterations: self.rounds.get(place as usize).copied().unwrap_or(usual),
             stored_key: vec![0; mechanism.length()],
             server_key: vec![0; mechanism.length()],
@@ -290,6 +297,19 @@ impl Book {
         let matches = claimed.verifier.matches(password.expose());
         claimed.principal.filter(|_| matches)
     }
+}
+
+fn phantom_key(register: &Register) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA512, &register.phantom_key)
+}
+
+/// What a name draws, always the same: a fraction of 2⁶⁴, and a salt for each mechanism.
+fn drawn(phantoms: &hmac::Key, name: &str) -> (u64, [[u8; SALT_LENGTH]; 2]) {
+    let drawn = hmac_of(phantoms, name.as_bytes());
+    let (of_fraction, of_salts) = drawn.split_at(size_of::<u64>());
+    let fraction = of_fraction.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+    let salt = |mechanism| of_salts[mechanism as usize * SALT_LENGTH..][..SALT_LENGTH].try_into().expect("as many as a salt has");
+    (fraction, Mechanism::ALL.map(salt))
 }
 
 /// A password that nobody knows to be right yet.

@@ -18,17 +18,25 @@ use crate::config::Loaded;
 use crate::units::Secret;
 
 const ADD_HELP: &str = "\
-The password comes from standard input (asked for at a terminal, twice, and not shown), from --password-file, or is made by
---generate and printed once. It is never an argument, and it stands in no file: only what it can be checked by does.
+The password comes from standard input (asked for at a terminal, twice, and not shown), from --password-file, or is made by \
+--generate and printed once. It is never an argument, and it stands in no file: only what it can be checked by does, for \
+SCRAM-SHA-256 and for SCRAM-SHA-512 a salt, the iterations, a stored key and a server key (RFC 5802).
 
-The file is `auth.users_file` of the configuration, or SLUICEGATE__AUTH__USERS_FILE. It is made if there is none. A running gate
-takes the change up within seconds.
+The file is `auth.users_file` of the configuration, or SLUICEGATE__AUTH__USERS_FILE. It is made if there is none. A running gate \
+takes the change up within seconds. Its users come in by SCRAM or PLAIN at the Kafka door and by Basic at the HTTPS door.
+
+One user can do without a file: SLUICEGATE_KAFKA_USER and SLUICEGATE_KAFKA_PASSWORD.
 
 Examples:
   sluicegate user add alice --topics 'orders,telemetry-*'            asks for the password
   sluicegate user add alice --topics orders --generate               makes one and prints it
   sluicegate user add alice --topics orders --replace < secret.txt   a new password and new topics
-  curl -u alice https://HOST:8443/v1/events/orders -H 'Content-Type: application/json' -d '{\"data\":1}'";
+  sluicegate check                                                   how a producer is configured
+
+  kcat -P -b HOST:8443 -t orders -X security.protocol=SASL_SSL \\
+    -X sasl.mechanisms=SCRAM-SHA-512 -X sasl.username=alice -X sasl.password=\"$PASSWORD\"
+  curl -u alice https://HOST:8443/v1/events/orders \\
+    -H 'Content-Type: application/json' -d '{\"data\":1}'";
 
 /// The subcommands.
 #[derive(Subcommand)]
@@ -86,6 +94,9 @@ pub(super) struct Added {
 
 pub(super) fn add(loaded: &Loaded, args: &AddArgs) -> Result<Added, Failure> {
     let file = file(loaded)?;
+    if loaded.config.auth.kafka_user.as_ref() == Some(&args.name) {
+        return Err(format!("`{}` is the user of SLUICEGATE_KAFKA_USER (auth.kafka_user); take another name", args.name).into());
+    }
     // Not with the lock in hand: a person may take their time.
     let password = if args.generate { generated_password() } else { password::given(args.password_file.as_deref())? };
     check_password(password.expose())?;

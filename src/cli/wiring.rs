@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Selection};
-use crate::app::{App, StartError, Tiers};
+use crate::app::{App, Development, StartError, Tiers};
 use crate::auth::IssuerConfig;
 use crate::auth::dev::{DEV_ISSUER, DevKey};
 use crate::auth::grants::Grant;
@@ -21,6 +21,7 @@ use crate::drain::{Drain, Phase};
 use crate::inbox::offline::{self, Filter};
 use crate::sink::topics;
 use crate::telemetry;
+use crate::units::Secret;
 
 /// A replay that has moved nothing for so long is given up.
 const STUCK: Duration = Duration::from_secs(30);
@@ -38,6 +39,8 @@ pub struct Welcome {
     pub address: SocketAddr,
     /// The development token.
     pub token: String,
+    /// The development user's password.
+    pub password: Secret,
     /// The certificate authority of the generated certificate; none: TLS does not end here.
     pub ca: Option<PathBuf>,
 }
@@ -62,7 +65,8 @@ pub fn serve(loaded: Loaded, greet: impl FnOnce(&Welcome)) -> Result<(), StartEr
         let app = App::build(config).await?;
         let welcome = |app: &App| {
             if let Some(development) = app.development() {
-                greet(&Welcome { address: app.address(), token: development.token.clone(), ca: development.ca.clone() });
+                let Development { token, password, ca } = development.clone();
+                greet(&Welcome { address: app.address(), token, password, ca });
             }
         };
         let (first, second) = (stop_signal()?, stop_signal()?);

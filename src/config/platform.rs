@@ -57,6 +57,8 @@ pub(super) const NAMES: &[Name] = &[
     name("FIREBASE_PROJECT_ID", "auth.issuers.firebase.project", Text),
     name("FIREBASE_PROJECT_ID", "auth.issuers.firebase.topics", Suggests("frontend-events")),
     name("FIREBASE_PROJECT_ID", "auth.issuers.firebase.tier_claim", Suggests("tier")),
+    name("SLUICEGATE_KAFKA_USER", "auth.kafka_user", Text),
+    secret("SLUICEGATE_KAFKA_PASSWORD", "auth.kafka_password"),
     name("CORS_ALLOWED_ORIGINS", "http.cors_allowed_origins", Text),
     name("PUBLIC_REDPANDA_HOST", "kafka.advertised_host", Text),
     name("PUBLIC_REDPANDA_PORT", "kafka.advertised_port", Text),

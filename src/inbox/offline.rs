@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use crate::event::Topic;
 
-use super::{file, row};
+use super::file;
+use super::row::{self, Content};
+use crate::records::Record;
+use crate::route::{DocumentName, Routed};
 
 /// A row as a person sees it.
 #[derive(Debug, Clone, Serialize)]
@@ -43,13 +46,32 @@ pub struct Shown {
     pub entry: Entry,
     /// Who sent it.
     pub principal: String,
-    /// The record's key, as text as far as it is.
-    pub key: Option<String>,
-    /// The record's headers, as text as far as they are.
-    pub headers: Vec<(String, String)>,
-    /// The record's value, as text as far as it is.
-    pub value: String,
+    /// The record of an event.
+    #[serde(flatten)]
+    pub record: Option<ShownRecord>,
+    /// The records of a producer's batch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<ShownRecord>,
+    /// Why the records, or those behind them, are not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
+
+/// A record as a person sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShownRecord {
+    /// Its time, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Its key, as text as far as it is.
+    pub key: Option<String>,
+    /// Its headers, as text as far as they are.
+    pub headers: Vec<(String, Option<String>)>,
+    /// Its value, as text as far as it is; none: a tombstone.
+    pub value: Option<String>,
+}
+
+/// What `show` decompresses of a batch at most.
+const SHOWN_BYTES: usize = 64 << 20;
 
 /// Which rows.
 #[derive(Debug, Clone, Default)]
@@ -105,14 +127,15 @@ fn find(connection: &Connection, wanted: &str) -> rusqlite::Result<Option<(Entry
 fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     let body: Vec<u8> = row.get(8)?;
     let topic: String = row.get(1)?;
-    let id =
-        Topic::new(&topic).ok().and_then(|topic| row::decode(&topic, &body)).map_or_else(String::new, |routed| routed.id().to_string());
+    let name: Vec<u8> = row.get(0)?;
+    let partition: i32 = row.get(2)?;
+    let id = content(&name, &topic, partition, &body).map_or_else(String::new, |content| content.id().to_string());
     let state: String = row.get(4)?;
     Ok(Entry {
-        name: hex::encode(row.get::<_, Vec<u8>>(0)?),
+        name: hex::encode(name),
         id,
         topic,
-        partition: row.get(2)?,
+        partition,
         at_ms: row.get(3)?,
         state: ["held", "ready", "poison"].into_iter().find(|known| *known == state).unwrap_or("ready"),
         maybe: row.get(5)?,
@@ -122,19 +145,47 @@ fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
+fn content(name: &[u8], topic: &str, partition: i32, body: &[u8]) -> Option<Content> {
+    let name = DocumentName(name.try_into().ok()?);
+    row::decode(name, &Topic::new(topic).ok()?, partition, body)
+}
+
 fn shown(entry: Entry, body: &[u8]) -> Shown {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let routed = Topic::new(&entry.topic).ok().and_then(|topic| row::decode(&topic, body));
-    match routed {
-        Some(routed) => Shown {
-            principal: routed.principal().to_owned(),
-            key: routed.key().map(|key| text(key)),
-            headers: routed.headers().iter().map(|(name, value)| (name.clone(), text(value))).collect(),
-            value: text(routed.value()),
-            entry,
+    let found = content(&hex::decode(&entry.name).unwrap_or_default(), &entry.topic, entry.partition, body);
+    let principal = found.as_ref().map_or_else(String::new, |content| content.principal().to_owned());
+    let mut shown = Shown { entry, principal, record: None, records: Vec::new(), unreadable: None };
+    match found {
+        Some(Content::Event(routed)) => shown.record = Some(of_event(&routed)),
+        Some(Content::Records(records)) => match records.batch().records(SHOWN_BYTES) {
+            Ok(found) => shown.records = found.into_iter().map(of_batch).collect(),
+            Err(bad) => shown.unreadable = Some(bad.to_string()),
         },
-        None => Shown { entry, principal: String::new(), key: None, headers: Vec::new(), value: text(body) },
+        None => shown.unreadable = Some(format!("the body is not one of ours: {}", text(body))),
     }
+    shown
+}
+
+fn of_event(routed: &Routed) -> ShownRecord {
+    ShownRecord {
+        timestamp_ms: routed.timestamp_ms(),
+        key: routed.key().map(|key| text(key)),
+        headers: routed.headers().iter().map(|(name, value)| (name.clone(), Some(text(value)))).collect(),
+        value: Some(text(routed.value())),
+    }
+}
+
+fn of_batch(record: Record) -> ShownRecord {
+    let optional = |bytes: Option<bytes::Bytes>| bytes.map(|bytes| text(&bytes));
+    ShownRecord {
+        timestamp_ms: record.timestamp_ms,
+        key: optional(record.key),
+        headers: record.headers.into_iter().map(|(name, value)| (text(&name), optional(value))).collect(),
+        value: optional(record.value),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn open(dir: &Path) -> Result<Connection, String> {

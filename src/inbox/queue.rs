@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::event::Topic;
-use crate::gate::Lane;
+use crate::gate::TopicPartition;
 use crate::route::DocumentName;
 
 use super::row::Parcel;
@@ -34,7 +34,7 @@ pub(super) enum Command {
     /// A row that the broker has refused; `aside` when it has been refused too often.
     Refused { name: DocumentName, aside: Option<&'static str> },
     /// Rows that have found their partition.
-    Assign { from: Lane, rows: Vec<(DocumentName, i32)>, reply: oneshot::Sender<()> },
+    Assign { from: TopicPartition, rows: Vec<(DocumentName, i32)>, reply: oneshot::Sender<()> },
     /// Rows set aside go back among the others; answered with their number.
     Restore { topic: Option<Topic>, reply: oneshot::Sender<u64> },
     /// Rows are deleted for good, those set aside or all; answered with their number.
@@ -44,7 +44,7 @@ pub(super) enum Command {
 impl Command {
     fn bytes(&self) -> usize {
         match self {
-            Self::Insert { parcel, .. } => usize::try_from(parcel.routed.size()).unwrap_or(usize::MAX),
+            Self::Insert { parcel, .. } => usize::try_from(parcel.content.size()).unwrap_or(usize::MAX),
             _ => 0,
         }
     }

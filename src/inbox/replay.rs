@@ -1,8 +1,9 @@
 //! Replay: from the inbox to the sink, in the order of arrival within a partition, many partitions at a time.
 //!
-//! While the breaker is open, the oldest ready row is the probe that closes it. Once it is closed, each partition that
-//! is owed rows has a task: read a window, send it, delete what was acknowledged, again. Live traffic comes first:
-//! while requests wait for the broker, replay takes a small window and rests as long as it has worked.
+//! Each partition that is owed rows has a task: read a window, send it, delete what was acknowledged, again. Events go by
+//! the producer, batches of Kafka producers by the raw leg, byte for byte and one behind the other; a window is of one kind.
+//! While the breaker of a leg is open, one ready row at a time is the probe that closes it. Live traffic comes first: while
+//! requests wait for the broker, replay takes a small window and rests as long as it has worked.
 //! A row is deleted only after the broker's acknowledgement; a crash between the two makes a duplicate, never a loss.
 
 use std::collections::HashSet;
@@ -12,18 +13,19 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::drain::{Phase, Signal};
-use crate::gate::{Gates, Lane, UNASSIGNED};
-use crate::route::Routed;
+use crate::gate::{Gates, TopicPartition, UNASSIGNED};
+use crate::route::{DocumentName, Routed, RoutedRecords};
 use crate::sink::Sink;
-use crate::sink::breaker::State;
+use crate::sink::breaker::{Breaker, State};
 use crate::sink::catalog::Lookup;
 use crate::sink::flight::Flight;
 use crate::sink::partition;
 use crate::sink::report::{Never, Report};
+use crate::sink::verdict::Verdict;
 use crate::telemetry::metrics;
 
 use super::Inbox;
-use super::row::{self, Row};
+use super::row::{Content, Row};
 
 /// Between looks for work.
 const TICK: Duration = Duration::from_millis(50);
@@ -44,6 +46,9 @@ const HELD_REST: Duration = Duration::from_millis(100);
 /// What a stopping gate still waits for the reports of rows on their way.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
+/// So many batches are sent one behind the other before those that have landed are deleted.
+const DELETE_EVERY: usize = 64;
+
 /// A lane that has met a fault rests so long.
 const REST: Duration = Duration::from_millis(500);
 
@@ -53,17 +58,26 @@ pub struct Replay {
     inbox: Arc<Inbox>,
     sink: Arc<Sink>,
     gates: Arc<Gates>,
+    /// Who probes a leg holds its turn.
+    event_probe: tokio::sync::Mutex<()>,
+    records_probe: tokio::sync::Mutex<()>,
+}
+
+/// Rows of one kind.
+enum Run {
+    Events(Vec<Arc<Routed>>),
+    Records(Vec<Arc<RoutedRecords>>),
 }
 
 /// The lanes that have a task, and those whose last window failed.
 #[derive(Default)]
 struct Busy {
-    lanes: HashSet<Lane>,
-    ill: HashSet<Lane>,
+    lanes: HashSet<TopicPartition>,
+    ill: HashSet<TopicPartition>,
 }
 
 impl Busy {
-    fn ended(&mut self, lane: Lane, ill: bool) {
+    fn ended(&mut self, lane: TopicPartition, ill: bool) {
         self.lanes.remove(&lane);
         if ill {
             self.ill.insert(lane);
@@ -86,12 +100,12 @@ enum Round {
 impl Replay {
     /// A replay of everything that the inbox holds.
     pub fn new(inbox: Arc<Inbox>, sink: Arc<Sink>, gates: Arc<Gates>) -> Arc<Self> {
-        Arc::new(Self { inbox, sink, gates })
+        Arc::new(Self { inbox, sink, gates, event_probe: tokio::sync::Mutex::default(), records_probe: tokio::sync::Mutex::default() })
     }
 
     /// Replays until the drain begins to finish.
     pub async fn run(self: Arc<Self>, mut signal: Signal) {
-        let mut lanes: JoinSet<(Lane, bool)> = JoinSet::new();
+        let mut lanes: JoinSet<(TopicPartition, bool)> = JoinSet::new();
         let mut busy = Busy::default();
         let mut turn: usize = 0;
         loop {
@@ -117,23 +131,20 @@ impl Replay {
         while lanes.join_next().await.is_some() {}
     }
 
-    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<(Lane, bool)>, busy: &mut Busy, signal: &Signal, turn: usize) {
+    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<(TopicPartition, bool)>, busy: &mut Busy, signal: &Signal, turn: usize) {
         let mut closed = self.gates.closed();
         // Each in its turn: a partition without a leader must not be the only probe.
         let first = turn % closed.len().max(1);
         closed.rotate_left(first);
-        let (homeless, at_home): (Vec<&Lane>, Vec<&Lane>) = closed.iter().partition(|lane| self.is_homeless(lane));
+        let (homeless, at_home): (Vec<&TopicPartition>, Vec<&TopicPartition>) = closed.iter().partition(|lane| self.is_homeless(lane));
         for lane in &homeless {
             self.assign(lane).await;
         }
         // A topic's older rows find their partitions before its newer ones move.
-        let waits = |lane: &Lane| homeless.iter().any(|other| other.0 == lane.0);
+        let waits = |lane: &TopicPartition| homeless.iter().any(|other| other.0 == lane.0);
         for lane in at_home.into_iter().filter(|lane| !waits(lane)).cloned() {
             if lanes.len() >= MAX_LANES || busy.lanes.contains(&lane) {
                 continue;
-            }
-            if self.sink.breaker().state() != State::Closed && !lanes.is_empty() {
-                return; // One probe at a time.
             }
             if self.sink.catalog().peek(&lane.0) == Lookup::Absent {
                 continue; // The rows stay; `/status` shows them.
@@ -149,24 +160,14 @@ impl Replay {
 
     /// Replays one partition until there is nothing ready, or something is wrong: then it is ill, and begins with one row
     /// the next time, so that dead partitions do not fill the producer's queue.
-    async fn lane(&self, lane: &Lane, mut ill: bool, mut signal: Signal) -> bool {
+    async fn lane(&self, lane: &TopicPartition, mut ill: bool, mut signal: Signal) -> bool {
         while signal.phase() < Phase::Finishing {
             let started = Instant::now();
-            let beside_live = self.sink.breaker().is_waited_for();
-            let open = self.sink.breaker().state() != State::Closed;
-            let window = if open || ill {
-                1
-            } else if beside_live {
-                WINDOW_BESIDE_LIVE
-            } else {
-                WINDOW
-            };
-            let round = self.round(lane, window, &mut signal).await;
+            let (round, beside_live) = self.round(lane, ill, &mut signal).await;
             let rest = match round {
                 Round::Moved if beside_live => started.elapsed(),
                 Round::Moved => Duration::ZERO,
                 Round::Quiet => HELD_REST,
-                Round::Rest if open => PROBE_EVERY,
                 Round::Rest => REST,
             };
             tokio::select! {
@@ -182,34 +183,99 @@ impl Replay {
         ill
     }
 
-    async fn round(&self, lane: &Lane, window: usize, signal: &mut Signal) -> Round {
+    /// One window; also whether it went beside live traffic.
+    async fn round(&self, lane: &TopicPartition, ill: bool, signal: &mut Signal) -> (Round, bool) {
         let now = super::not_before_ms(Duration::ZERO);
-        if self.inbox.rows(lane.clone(), 1).await.first().is_none_or(|row| row.not_before_ms > now) {
-            return Round::Quiet;
+        let Some(head) = self.inbox.rows(lane.clone(), 1).await.into_iter().next().filter(|row| row.not_before_ms <= now) else {
+            return (Round::Quiet, false);
+        };
+        let Some(content) = head.content() else {
+            tracing::error!(topic = %head.topic, name = %head.name, "a row of the inbox cannot be read: it is set aside");
+            self.inbox.refused(head.name, Some("unreadable"));
+            return (Round::Rest, false);
+        };
+        let Some((breaker, probe)) = self.leg(&content) else { return (Round::Quiet, false) };
+        let beside_live = breaker.is_waited_for();
+        if breaker.state() != State::Closed {
+            // One probe at a time, and a pause behind each.
+            let Ok(_turn) = probe.try_lock() else { return (Round::Quiet, beside_live) };
+            let round = self.send(lane, 1, signal).await;
+            if matches!(round, Round::Rest) {
+                tokio::select! {
+                    () = signal.reached(Phase::Finishing) => {}
+                    () = tokio::time::sleep(PROBE_EVERY) => {}
+                }
+            }
+            return (round, beside_live);
         }
+        let window = match (ill, beside_live) {
+            (true, _) => 1,
+            (false, true) => WINDOW_BESIDE_LIVE,
+            (false, false) => WINDOW,
+        };
+        (self.send(lane, window, signal).await, beside_live)
+    }
+
+    /// By which leg a row goes: its breaker, and the turn of its probe.
+    fn leg(&self, content: &Content) -> Option<(&Arc<Breaker>, &tokio::sync::Mutex<()>)> {
+        match content {
+            Content::Event(_) => Some((self.sink.breaker(), &self.event_probe)),
+            Content::Records(_) => Some((self.sink.raw()?.breaker(), &self.records_probe)),
+        }
+    }
+
+    async fn send(&self, lane: &TopicPartition, window: usize, signal: &mut Signal) -> Round {
+        let now = super::not_before_ms(Duration::ZERO);
         let rows = self.inbox.rows(lane.clone(), window).await;
         // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
         let alone = rows.first().is_some_and(|row| row.attempts > 0);
-        let ready = rows
-            .into_iter()
-            .take(if alone { 1 } else { window })
-            .take_while(|row| row.not_before_ms <= now && (alone || row.attempts == 0));
-        let (readable, damaged): (Vec<_>, Vec<_>) =
-            ready.map(|row| (row::decode(&row.topic, &row.body), row)).partition(|(routed, _)| routed.is_some());
-        for (_, row) in &damaged {
-            tracing::error!(topic = %row.topic, name = %row.name, "a row of the inbox cannot be read: it is set aside");
-            self.inbox.refused(row.name, Some("unreadable"));
+        let window = if alone { 1 } else { window };
+        let ready = rows.into_iter().take(window).take_while(|row| row.not_before_ms <= now && (alone || row.attempts == 0));
+        let (run, rows) = run_of(ready);
+        match run {
+            _ if rows.is_empty() => Round::Quiet,
+            Run::Events(events) => {
+                let Some(flight) = self.sink.resend(&events, lane.1) else { return Round::Quiet };
+                self.land(lane, &flight, &rows, signal).await
+            }
+            Run::Records(batches) => self.resend(&batches, &rows, signal).await,
         }
-        let (routed, rows): (Vec<Routed>, Vec<Row>) = readable.into_iter().filter_map(|(routed, row)| Some((routed?, row))).unzip();
-        if rows.is_empty() {
-            return if damaged.is_empty() { Round::Quiet } else { Round::Rest };
+    }
+
+    /// Sends batches one behind the other, and deletes those that have landed.
+    async fn resend(&self, batches: &[Arc<RoutedRecords>], rows: &[Row], signal: &mut Signal) -> Round {
+        let Some(raw) = self.sink.raw() else { return Round::Quiet };
+        let (mut landed, mut moved) = (Vec::new(), false);
+        for (records, row) in batches.iter().zip(rows) {
+            let verdict = tokio::select! {
+                verdict = raw.replay(records) => verdict,
+                () = async { signal.reached(Phase::Finishing).await; tokio::time::sleep(LAST_WAIT).await } => break,
+            };
+            match verdict {
+                Verdict::Landed(_) => landed.push(row.name),
+                Verdict::Permanent(never) => {
+                    self.not_delivered(row, Some(Report::Permanent(never)));
+                    break;
+                }
+                Verdict::NotStored(_) | Verdict::Unknown(_) | Verdict::Strip(_) | Verdict::Predecessor => break,
+            }
+            if landed.len() >= DELETE_EVERY {
+                moved |= self.delete(std::mem::take(&mut landed)).await;
+            }
         }
-        let Some(flight) = self.sink.resend(&routed, lane.1) else { return Round::Quiet };
-        self.land(lane, &flight, &rows, signal).await
+        moved |= self.delete(landed).await;
+        if moved { Round::Moved } else { Round::Rest }
+    }
+
+    /// Deletes what has landed; false when there was nothing, or it could not be promised.
+    async fn delete(&self, landed: Vec<DocumentName>) -> bool {
+        let some = !landed.is_empty();
+        metrics().inbox_replayed.inc_by(landed.len() as u64);
+        some && self.inbox.remove(landed).await
     }
 
     /// Waits for the reports, deletes what was acknowledged, counts what was refused.
-    async fn land(&self, lane: &Lane, flight: &Arc<Flight>, rows: &[Row], signal: &mut Signal) -> Round {
+    async fn land(&self, lane: &TopicPartition, flight: &Arc<Flight>, rows: &[Row], signal: &mut Signal) -> Round {
         let limit = self.sink.config().message_timeout.get() + Duration::from_secs(5);
         tokio::select! {
             () = flight.all_reported() => {}
@@ -252,17 +318,20 @@ impl Replay {
     }
 
     /// Stored before any catalog was seen, or for a partition that the topic, made anew, has no more.
-    fn is_homeless(&self, lane: &Lane) -> bool {
+    fn is_homeless(&self, lane: &TopicPartition) -> bool {
         lane.1 == UNASSIGNED || matches!(self.sink.catalog().peek(&lane.0), Lookup::Known(facts) if lane.1 >= facts.partitions)
     }
 
     /// Gives homeless rows their partitions.
-    async fn assign(&self, lane: &Lane) {
+    async fn assign(&self, lane: &TopicPartition) {
         let Lookup::Known(facts) = self.sink.catalog().peek(&lane.0) else { return };
         let rows = self.inbox.rows(lane.clone(), WINDOW).await;
         let placed = rows.iter().map(|row| {
-            let key = row::decode(&row.topic, &row.body).and_then(|routed| routed.key().cloned());
-            // Keyless rows go in turn; one that cannot be read is set aside in its lane.
+            let key = match row.content() {
+                Some(Content::Event(routed)) => routed.key().cloned(),
+                _ => None,
+            };
+            // Keyless rows go in turn, and so do batches, whose partition is gone; one that cannot be read is set aside in its lane.
             let spread = i32::try_from(row.arrival % u64::from(facts.partitions.unsigned_abs().max(1))).unwrap_or(0);
             (row.name, key.map_or(spread, |key| partition::of_key(&key, facts.partitions)))
         });
@@ -271,4 +340,19 @@ impl Replay {
             self.inbox.assign(lane.clone(), placed).await;
         }
     }
+}
+
+/// The rows at the head that are of the first one's kind, as far as they can be read.
+fn run_of(rows: impl Iterator<Item = Row>) -> (Run, Vec<Row>) {
+    let (mut events, mut batches, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        match row.content() {
+            Some(Content::Event(routed)) if batches.is_empty() => events.push(routed),
+            Some(Content::Records(records)) if events.is_empty() => batches.push(records),
+            // Another kind, or a row that its turn as the first will set aside.
+            Some(_) | None => break,
+        }
+        taken.push(row);
+    }
+    (if batches.is_empty() { Run::Events(events) } else { Run::Records(batches) }, taken)
 }

@@ -1,7 +1,8 @@
 //! A row of the disk inbox, and the form of its body.
 //!
-//! The body is one line of JSON (id, principal, key, headers, time), a line feed, and the record's value as it is, so
-//! that a person can read it with `sqlite3 -readonly`. A body that cannot be read back is set aside, never guessed at.
+//! The body is one line of JSON, a line feed, and bytes as they came: of an event (id, principal, key, headers, time) its
+//! value, of a producer's batch (id, principal, how many records, whose) the batch. So a person can read the line with
+//! `sqlite3 -readonly`, and both with `sluicegate inbox show`. A body that cannot be read back is set aside, never guessed at.
 
 use std::sync::Arc;
 
@@ -12,16 +13,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{EventId, Topic};
 use crate::gate::Owed;
-use crate::route::{DocumentName, Restored, Routed};
+use crate::records::{Producer, RecordBatch};
+use crate::route::{DocumentName, Restored, RestoredRecords, Routed, RoutedRecords};
 
-/// The version of the body's form.
+/// The version of an event's body.
 const VERSION: u32 = 1;
+/// The version of a batch's body.
+const RECORDS_VERSION: u32 = 2;
+
+/// What a row is of.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// An event, as a record of ours.
+    Event(Arc<Routed>),
+    /// A producer's batch, its bytes untouched.
+    Records(Arc<RoutedRecords>),
+}
+
+impl Content {
+    /// What it takes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Event(routed) => routed.size(),
+            Self::Records(records) => records.batch().bytes().len() as u64,
+        }
+    }
+
+    /// By what a person finds it.
+    pub fn id(&self) -> &EventId {
+        match self {
+            Self::Event(routed) => routed.id(),
+            Self::Records(records) => records.id(),
+        }
+    }
+
+    /// Who sent it.
+    pub fn principal(&self) -> &str {
+        match self {
+            Self::Event(routed) => routed.principal(),
+            Self::Records(records) => records.principal(),
+        }
+    }
+}
 
 /// What the trunk gives to the inbox.
 #[derive(Debug)]
 pub struct Parcel {
-    /// The record.
-    pub routed: Arc<Routed>,
+    /// What is to be stored.
+    pub content: Content,
     /// Its name.
     pub name: DocumentName,
     /// Its place in the order of arrivals.
@@ -89,8 +128,47 @@ impl Text {
     }
 }
 
-/// The body of a record's row.
-pub fn encode(routed: &Routed) -> Vec<u8> {
+/// The line before a batch.
+#[derive(Serialize, Deserialize)]
+struct RecordsHead {
+    v: u32,
+    id: EventId,
+    principal: String,
+    /// How many records there are, for a person.
+    records: u32,
+    /// Whose numbers they have, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    producer: Option<Numbers>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Numbers {
+    id: i64,
+    epoch: i16,
+    first: i32,
+    last: i32,
+}
+
+impl From<Producer> for Numbers {
+    fn from(Producer { id, epoch, first, last }: Producer) -> Self {
+        Self { id, epoch, first, last }
+    }
+}
+
+/// The body of a row.
+pub fn encode(content: &Content) -> Vec<u8> {
+    let (head, bytes) = match content {
+        Content::Event(routed) => (event_head(routed), routed.value()),
+        Content::Records(records) => (records_head(records), records.batch().bytes()),
+    };
+    let mut body = head;
+    body.reserve_exact(1 + bytes.len());
+    body.push(b'\n');
+    body.extend_from_slice(bytes);
+    body
+}
+
+fn event_head(routed: &Routed) -> Vec<u8> {
     let head = Head {
         v: VERSION,
         id: routed.id().clone(),
@@ -99,16 +177,41 @@ pub fn encode(routed: &Routed) -> Vec<u8> {
         headers: routed.headers().iter().map(|(name, value)| (name.clone(), Text::of(value))).collect(),
         time: routed.timestamp_ms(),
     };
-    let mut body = serde_json::to_vec(&head).expect("text and numbers are always JSON");
-    body.push(b'\n');
-    body.extend_from_slice(routed.value());
-    body
+    serde_json::to_vec(&head).expect("text and numbers are always JSON")
 }
 
-/// The record of a row; none, when the body is not one.
-pub fn decode(topic: &Topic, body: &[u8]) -> Option<Routed> {
+fn records_head(records: &RoutedRecords) -> Vec<u8> {
+    let head = RecordsHead {
+        v: RECORDS_VERSION,
+        id: records.id().clone(),
+        principal: records.principal().to_owned(),
+        records: records.batch().count(),
+        producer: records.producer().map(Numbers::from),
+    };
+    serde_json::to_vec(&head).expect("text and numbers are always JSON")
+}
+
+/// What a row holds; none, when the body is neither an event nor a batch.
+pub fn decode(name: DocumentName, topic: &Topic, partition: i32, body: &[u8]) -> Option<Content> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
     let end = body.iter().position(|byte| *byte == b'\n')?;
-    let head: Head = serde_json::from_slice(&body[..end]).ok().filter(|head: &Head| head.v == VERSION)?;
+    let (line, bytes) = (&body[..end], Bytes::copy_from_slice(&body[end + 1..]));
+    match serde_json::from_slice::<Version>(line).ok()?.v {
+        VERSION => event(topic, serde_json::from_slice(line).ok()?, bytes).map(|routed| Content::Event(Arc::new(routed))),
+        RECORDS_VERSION => {
+            let RecordsHead { id, principal, .. } = serde_json::from_slice(line).ok()?;
+            let batch = RecordBatch::parse(bytes).ok()?;
+            let row = RestoredRecords { id, topic: topic.clone(), partition, principal, batch, name };
+            Some(Content::Records(Arc::new(RoutedRecords::restore(row))))
+        }
+        _ => None,
+    }
+}
+
+fn event(topic: &Topic, head: Head, value: Bytes) -> Option<Routed> {
     let headers = head.headers.into_iter().map(|(name, value)| Some((name, value.bytes()?))).collect::<Option<Vec<_>>>()?;
     let key = match head.key {
         Some(key) => Some(key.bytes()?),
@@ -120,9 +223,16 @@ pub fn decode(topic: &Topic, body: &[u8]) -> Option<Routed> {
         principal: head.principal,
         key,
         headers,
-        value: Bytes::copy_from_slice(&body[end + 1..]),
+        value,
         timestamp_ms: head.time,
     }))
+}
+
+impl Row {
+    /// What it holds; none, when that cannot be read.
+    pub fn content(&self) -> Option<Content> {
+        decode(self.name, &self.topic, self.partition, &self.body)
+    }
 }
 
 #[cfg(test)]
@@ -145,7 +255,8 @@ mod tests {
     fn a_record_comes_back_as_it_went() {
         for (key, value) in [(None, b"".as_slice()), (Some(b"k".as_slice()), b"{\n\"a\":1}\n"), (Some(b"\xfe".as_slice()), b"\x00\xff")] {
             let went = record(key, value);
-            let came = decode(went.topic(), &encode(&went)).expect("a record");
+            let body = encode(&Content::Event(Arc::new(went.clone())));
+            let Some(Content::Event(came)) = decode(went.name(), went.topic(), 0, &body) else { panic!("a record") };
             assert_eq!((came.id(), came.key(), came.headers(), came.value()), (went.id(), went.key(), went.headers(), went.value()));
             assert_eq!((came.principal(), came.timestamp_ms()), (went.principal(), went.timestamp_ms()));
         }
@@ -153,11 +264,11 @@ mod tests {
 
     #[test]
     fn a_person_can_read_it_and_damage_is_not_guessed_at() {
-        let body = encode(&record(Some(b"k"), b"{\"a\":1}"));
+        let body = encode(&Content::Event(Arc::new(record(Some(b"k"), b"{\"a\":1}"))));
         assert!(String::from_utf8_lossy(&body).ends_with("}\n{\"a\":1}"));
         let topic = Topic::new("t").expect("a topic");
-        for damaged in [&b""[..], b"{}", b"{}\n", &body[1..], b"{\"v\":2,\"id\":\"1\",\"principal\":\"\",\"headers\":[],\"time\":0}\n"] {
-            assert!(decode(&topic, damaged).is_none());
+        for damaged in [&b""[..], b"{}", b"{}\n", &body[1..], b"{\"v\":3,\"id\":\"1\",\"principal\":\"\",\"headers\":[],\"time\":0}\n"] {
+            assert!(decode(DocumentName([0; 20]), &topic, 0, damaged).is_none());
         }
     }
 }

@@ -41,7 +41,14 @@ impl Store {
 
     fn parcel(&self, id: &str, arrival: u64, not_before_ms: i64) -> Parcel {
         let routed = record(id, "v");
-        Parcel { name: routed.name(), routed, arrival, not_before_ms, maybe: not_before_ms > 0, owed: self.gates.owe(&topic(), 0) }
+        Parcel {
+            name: routed.name(),
+            content: row::Content::Event(routed),
+            arrival,
+            not_before_ms,
+            maybe: not_before_ms > 0,
+            owed: self.gates.owe(&topic(), 0),
+        }
     }
 
     async fn store(&self, id: &str, arrival: u64, not_before_ms: i64) -> Result<Stored, StoreError> {
@@ -50,7 +57,7 @@ impl Store {
 
     async fn ids(&self) -> Vec<String> {
         let rows = self.inbox.rows((topic(), 0), 100).await;
-        rows.iter().map(|row| row::decode(&row.topic, &row.body).expect("a record").id().to_string()).collect()
+        rows.iter().map(|row| row.content().expect("a record").id().to_string()).collect()
     }
 }
 
@@ -197,7 +204,8 @@ async fn a_person_can_list_and_read_what_is_in_it() {
     assert_eq!(listed.iter().map(|entry| entry.state).collect::<Vec<_>>(), ["ready", "held"]);
     for wanted in [stored.name.as_str(), "a"] {
         let shown = offline::show(dir.path(), wanted).expect("readable").expect("there");
-        assert_eq!((shown.entry.id.as_str(), shown.value.as_str(), shown.key.as_deref()), ("a", "v", Some("k")));
+        let record = shown.record.expect("an event");
+        assert_eq!((shown.entry.id.as_str(), record.value.as_deref(), record.key.as_deref()), ("a", Some("v"), Some("k")));
     }
     assert!(offline::show(dir.path(), "nobody").expect("readable").is_none());
 }

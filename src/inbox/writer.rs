@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
 use crate::event::Topic;
-use crate::gate::{Gates, Lane};
+use crate::gate::{Gates, TopicPartition};
 use crate::route::DocumentName;
 use crate::telemetry::metrics;
 
@@ -46,9 +46,9 @@ pub(super) struct Writer {
 /// What a command has done, once it is committed.
 enum Effect {
     Inserted { existed: bool },
-    Paid(HashMap<Lane, u64>),
-    Purged { aside: u64, paid: HashMap<Lane, u64> },
-    Owed(HashMap<Lane, u64>),
+    Paid(HashMap<TopicPartition, u64>),
+    Purged { aside: u64, paid: HashMap<TopicPartition, u64> },
+    Owed(HashMap<TopicPartition, u64>),
     Assigned(Vec<(i32, u64)>),
     Nothing,
 }
@@ -175,7 +175,7 @@ impl Writer {
         }
     }
 
-    fn pay(&self, lanes: &HashMap<Lane, u64>) -> u64 {
+    fn pay(&self, lanes: &HashMap<TopicPartition, u64>) -> u64 {
         lanes.iter().for_each(|(lane, rows)| self.gates.paid(lane, *rows));
         lanes.values().sum()
     }
@@ -311,7 +311,7 @@ fn insert(transaction: &Transaction<'_>, parcel: &Parcel, now: i64) -> rusqlite:
         parcel.not_before_ms,
         parcel.maybe,
         now,
-        row::encode(&parcel.routed)
+        row::encode(&parcel.content)
     ])?;
     if made == 0 {
         // The same event again: one document, which waits for the later of the two.
@@ -322,8 +322,8 @@ fn insert(transaction: &Transaction<'_>, parcel: &Parcel, now: i64) -> rusqlite:
 }
 
 /// Deletes rows and says from which lanes they were.
-fn delete(transaction: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<HashMap<Lane, u64>> {
-    let mut lanes: HashMap<Lane, u64> = HashMap::new();
+fn delete(transaction: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<HashMap<TopicPartition, u64>> {
+    let mut lanes: HashMap<TopicPartition, u64> = HashMap::new();
     let mut statement = transaction.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     while let Some(row) = rows.next()? {
@@ -334,7 +334,7 @@ fn delete(transaction: &Transaction<'_>, sql: &str, params: impl rusqlite::Param
     Ok(lanes)
 }
 
-fn lane_of(topic: String, partition: i32) -> Option<Lane> {
+fn lane_of(topic: String, partition: i32) -> Option<TopicPartition> {
     Topic::new(&topic).ok().map(|topic| (topic, partition))
 }
 
@@ -353,7 +353,7 @@ fn set_aside(
         .map(Effect::Paid)
 }
 
-fn assign(transaction: &Transaction<'_>, from: &Lane, rows: &[(DocumentName, i32)]) -> rusqlite::Result<Effect> {
+fn assign(transaction: &Transaction<'_>, from: &TopicPartition, rows: &[(DocumentName, i32)]) -> rusqlite::Result<Effect> {
     let mut statement = transaction.prepare_cached("UPDATE rows SET partition = ?2 WHERE name = ?1 AND topic = ?3 AND partition = ?4")?;
     let mut partitions: HashMap<i32, u64> = HashMap::new();
     for (name, partition) in rows {

@@ -1,15 +1,33 @@
 //! The trunk's way for a producer's record batches: the same questions in the same order as for events, and then lanes.
+//!
+//! What always holds: a request's batches have their places in their lanes when [`Ingest::admit`] returns; either all that
+//! could be taken are, or all of them are refused for now, because some clients repeat the whole of a request for one
+//! refusal; what is refused for good is refused alone; a refusal for now is remembered by its lane.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
+use super::lanes::{Entry, Place};
+use super::{Ingest, Share};
 use crate::auth::Principal;
 use crate::event::{Origin, Topic};
 use crate::limits::inflight::InFlight;
-use crate::receipt::Refusal;
-use crate::records::RecordBatch;
+use crate::receipt::{Doubt, Landed, Refusal};
+use crate::records::{Compression, RecordBatch};
+use crate::route::{Bounds, RouteConfig, RoutedRecords, refusal_of};
+use crate::sink::catalog::Facts;
+use crate::sink::raw::lane_of;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels::{self, Outcome};
 
-use super::Ingest;
+/// A larger compressed batch is looked at off the reactor.
+const LARGE: usize = 64 << 10;
+
+/// What a sender that is refused for now is told to wait.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One batch of a request, and where it shall go.
 #[derive(Clone, Debug)]
@@ -35,30 +53,23 @@ pub struct RecordsRequest {
     pub guard: InFlight,
 }
 
-/// Where an acknowledged batch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Landed {
-    /// In the broker, acknowledged by all in-sync replicas.
-    Broker {
-        /// The offset of its first record; -1: the broker did not say (a duplicate).
-        base_offset: i64,
-        /// The broker's own time, where the topic has it; else -1.
-        log_append_time_ms: i64,
-        /// The first offset that the partition still has; -1: unknown.
-        log_start_offset: i64,
-    },
-    /// Durably in the inbox.
-    Inbox,
-}
+/// What became of one batch.
+pub(super) type Answer = Result<Landed, Refusal>;
 
-/// A request that was taken in. Its batches are on their way whether anybody waits for the outcomes or not.
+/// A request that was taken in. Its batches are on their way; those whose turn has not come when it is dropped are not sent:
+/// their client has gone, and will send them again.
 #[derive(Debug)]
 pub struct Admitted {
     /// How long the principal owes its quotas: the door says it at once, and sits it out before it reads on.
     pub owed: Duration,
-    outcomes: tokio::sync::oneshot::Receiver<RecordsOutcomes>,
-    places: usize,
+    places: Vec<Pending>,
     guard: Arc<InFlight>,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Said(Answer),
+    Awaited(oneshot::Receiver<Answer>),
 }
 
 /// One result for each batch, in order.
@@ -86,31 +97,178 @@ impl Ingest {
     /// that who calls it in the order of a connection's requests keeps their order. All of a request is admitted, or all that
     /// could be retried is refused; what is refused for good is refused alone.
     pub async fn admit(self: &Arc<Self>, principal: &Principal, request: RecordsRequest) -> Admitted {
-        let _ = (principal, &request.origin, request.connection);
-        let (told, outcomes) = tokio::sync::oneshot::channel();
-        let (places, guard) = (request.parts.len(), Arc::new(request.guard));
-        drop(told);
-        Admitted { owed: Duration::ZERO, outcomes, places, guard }
+        let RecordsRequest { parts, origin, connection, guard } = request;
+        let (guard, started) = (Arc::new(guard), Instant::now());
+        let counts: Vec<u32> = parts.iter().map(|part| part.batch.count()).collect();
+        let routed = self.route_parts(principal, parts, &origin, started).await;
+        let owed = self.draw(principal, &routed);
+        let refused = self.refused_for_now(&routed);
+        let mut places = Vec::with_capacity(routed.len());
+        for (place, count) in routed.into_iter().zip(counts) {
+            places.push(match (place, &refused) {
+                (Err(refusal), _) => self.refuse(refusal, count),
+                (Ok(records), Some(refusal)) => {
+                    self.remember_refused(&records);
+                    self.refuse(refusal.clone(), count)
+                }
+                (Ok(records), None) => self.enqueue(records, connection, &guard, started),
+            });
+        }
+        Admitted { owed, places, guard }
     }
 
     /// What the principal may know of these topics, or of all that it may send to; names that are no topic's are denied.
     pub async fn describe(&self, principal: &Principal, topics: Option<&[String]>) -> Vec<(String, TopicState)> {
-        let _ = principal;
-        topics.unwrap_or_default().iter().map(|name| (name.clone(), TopicState::Denied)).collect()
+        let Some(names) = topics else { return self.describe_all(principal) };
+        let (begun, mut described) = (Instant::now(), Vec::with_capacity(names.len()));
+        for name in names {
+            let state = match Topic::new(name) {
+                Ok(topic) => self.describe_one(principal, &topic, begun).await,
+                Err(_) => TopicState::Denied,
+            };
+            described.push((name.clone(), state));
+        }
+        described
+    }
+
+    async fn describe_one(&self, principal: &Principal, topic: &Topic, begun: Instant) -> TopicState {
+        match self.permit(principal, topic, begun).await {
+            Ok(share) => self.facts(&share).map_or(TopicState::Unsure, |facts| TopicState::Partitions(facts.partitions)),
+            Err(Refusal::Unavailable { .. }) => TopicState::Unsure,
+            Err(_) => TopicState::Denied,
+        }
+    }
+
+    /// What is known of a topic. Where there is no broker at all, it is as it would be made.
+    fn facts(&self, share: &Share) -> Option<Facts> {
+        let planned = || self.table.planned_partitions(share.permit.topic()).filter(|_| !self.sink.has_broker());
+        share.facts.or_else(|| planned().map(|partitions| Facts { partitions, bounds: Bounds::default() }))
+    }
+
+    fn describe_all(&self, principal: &Principal) -> Vec<(String, TopicState)> {
+        let granted = |topic: &Topic| principal.grants().cover(topic) && self.table.knows(topic);
+        let known = self.sink.catalog().topics().into_iter().map(|(topic, facts)| (topic, facts.partitions));
+        let planned = self.table.rows().iter().filter(|_| !self.sink.has_broker()).filter_map(RouteConfig::planned);
+        let granted = known.chain(planned).filter(|(topic, _)| granted(topic));
+        granted.map(|(topic, partitions)| (topic.to_string(), TopicState::Partitions(partitions))).collect()
     }
 
     /// A new producer id of this principal. No broker is asked: it works in an outage.
     pub fn producer_id(&self, principal: &Principal) -> i64 {
-        let _ = principal;
-        0
+        self.producer_ids.new_id(principal)
     }
+
+    /// Whether a producer id was made by us for this principal.
+    pub fn owns_producer_id(&self, principal: &Principal, id: i64) -> bool {
+        self.producer_ids.owns(principal, id)
+    }
+
+    async fn route_parts(
+        &self,
+        principal: &Principal,
+        parts: Vec<RecordsPart>,
+        origin: &Origin,
+        started: Instant,
+    ) -> Vec<Result<RoutedRecords, Refusal>> {
+        let mut permits: HashMap<Topic, Result<Share, Refusal>> = HashMap::new();
+        let mut routed = Vec::with_capacity(parts.len());
+        for part in parts {
+            if !permits.contains_key(&part.topic) {
+                permits.insert(part.topic.clone(), self.permit(principal, &part.topic, started).await);
+            }
+            let result = match &permits[&part.topic] {
+                Ok(share) => self.route_part(principal, share, part, origin).await,
+                Err(refusal) => Err(refusal.clone()),
+            };
+            routed.push(result);
+        }
+        routed
+    }
+
+    async fn route_part(&self, principal: &Principal, share: &Share, part: RecordsPart, origin: &Origin) -> Result<RoutedRecords, Refusal> {
+        // Without a catalog nobody knows what the topic demands; nobody was told of its partitions either.
+        let facts = self.facts(share).ok_or(Refusal::Unavailable { wait: RETRY_AFTER, doubt: Doubt::NotStored })?;
+        if !(0..facts.partitions).contains(&part.partition) {
+            return Err(Refusal::Denied { topic: part.topic.to_string() });
+        }
+        look_at(&part.batch, &facts.bounds, origin).await?;
+        let foreign = part.batch.producer().is_some_and(|producer| !self.producer_ids.owns(principal, producer.id));
+        self.table.route_records(&share.permit, &facts.bounds, part.partition, part.batch, foreign)
+    }
+
+    /// What the principal owes when all that can be taken is charged.
+    fn draw(&self, principal: &Principal, routed: &[Result<RoutedRecords, Refusal>]) -> Duration {
+        let taken = routed.iter().flatten().map(RoutedRecords::batch);
+        let (events, bytes) = taken.fold((0_u32, 0_u64), |(events, bytes), batch| {
+            (events.saturating_add(batch.count()), bytes.saturating_add(batch.bytes().len() as u64))
+        });
+        if events == 0 { Duration::ZERO } else { self.quotas.draw(principal, events, bytes) }
+    }
+
+    /// Why the whole of a request is refused for now: a part that could be repeated is refused, or waits for an earlier one.
+    fn refused_for_now(&self, routed: &[Result<RoutedRecords, Refusal>]) -> Option<Refusal> {
+        let for_now = |refusal: &Refusal| refusal.retry_after().is_some();
+        let waits = |records: &RoutedRecords| self.waits_for_an_earlier(records);
+        routed.iter().find_map(|part| match part {
+            Err(refusal) if for_now(refusal) => Some(refusal.clone()),
+            Ok(records) if waits(records) => Some(Refusal::Unavailable { wait: RETRY_AFTER, doubt: Doubt::NotStored }),
+            _ => None,
+        })
+    }
+
+    fn remember_refused(&self, records: &RoutedRecords) {
+        if let (Some(raw), Some((lane, producer))) = (self.sink.raw(), lane_of(records).zip(records.producer())) {
+            raw.lanes().refuse(&lane, &producer, Instant::now());
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, records: u32) -> Pending {
+        let answer = Err(refusal);
+        count(&answer, records);
+        Pending::Said(answer)
+    }
+
+    fn enqueue(self: &Arc<Self>, records: RoutedRecords, connection: u64, guard: &Arc<InFlight>, started: Instant) -> Pending {
+        let place = Place::of(&records, connection);
+        let (reply, answer) = oneshot::channel();
+        let arrival = self.sink.gates().arrivals(1);
+        self.queue(place, Entry { records: Arc::new(records), arrival, started, reply, _guard: Arc::clone(guard) });
+        Pending::Awaited(answer)
+    }
+}
+
+/// What the topic demands of every record, held against the batch before anything is acknowledged, broker up or down.
+async fn look_at(batch: &RecordBatch, bounds: &Bounds, origin: &Origin) -> Result<(), Refusal> {
+    let demands = bounds.demands(origin.arrived);
+    if batch.compression() == Compression::None || batch.bytes().len() <= LARGE {
+        return batch.check(&demands).map_err(refusal_of);
+    }
+    let batch = batch.clone();
+    let looked = tokio::task::spawn_blocking(move || batch.check(&demands)).await;
+    looked.map_err(|_| Refusal::Internal)?.map_err(refusal_of)
+}
+
+/// Each of a batch's records has the batch's outcome.
+pub(super) fn count(answer: &Answer, records: u32) {
+    let outcome = match answer {
+        Ok(Landed::Broker { .. }) => Outcome::AcceptedBroker,
+        Ok(Landed::Inbox) => Outcome::AcceptedInbox,
+        Err(refusal) => Outcome::refused(refusal.code()),
+    };
+    metrics().events.at((labels::Door::Kafka, outcome)).inc_by(u64::from(records));
 }
 
 impl Admitted {
     /// Waits for the outcomes.
     pub async fn outcomes(self) -> RecordsOutcomes {
-        // A trunk that ends early has acknowledged nothing.
-        let lost = RecordsOutcomes { results: vec![Err(Refusal::Internal); self.places], guard: self.guard };
-        self.outcomes.await.unwrap_or(lost)
+        let mut results = Vec::with_capacity(self.places.len());
+        for place in self.places {
+            results.push(match place {
+                Pending::Said(answer) => answer,
+                // A lane that ends early has acknowledged nothing.
+                Pending::Awaited(answer) => answer.await.unwrap_or(Err(Refusal::Internal)),
+            });
+        }
+        RecordsOutcomes { results, guard: self.guard }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::inbox::row::Parcel;
+use crate::inbox::row::{Content, Parcel};
 use crate::inbox::{Settlement, StoreError, Stored, not_before_ms};
 use crate::receipt::{Doubt, Receipt, Refusal, Tier};
 use crate::sink::Unsent;
@@ -71,7 +71,8 @@ impl Ingest {
         }
         let held = if part.pending.is_some() { not_before_ms(self.held_for()) } else { 0 };
         let maybe = doubt == Doubt::MaybeDelivered;
-        let parcel = Parcel { routed: std::sync::Arc::clone(&part.routed), name, arrival, not_before_ms: held, maybe, owed };
+        let parcel =
+            Parcel { content: Content::Event(std::sync::Arc::clone(&part.routed)), name, arrival, not_before_ms: held, maybe, owed };
         part.offered = match &part.pending {
             None => self.put(parcel).map_or(Offered::NotTaken, Offered::Queued),
             Some(pending) => self.hand_over(pending, parcel),
@@ -100,7 +101,7 @@ impl Ingest {
         }
     }
 
-    fn put(&self, parcel: Parcel) -> Option<Commit> {
+    pub(super) fn put(&self, parcel: Parcel) -> Option<Commit> {
         self.inbox.store(parcel).inspect_err(|why| count(*why)).ok()
     }
 

@@ -1,18 +1,19 @@
 //! Connection slots: how many sockets are open, in all and from one address.
 //!
-//! A slot is taken before the first byte is read and given back when its guard is dropped. An IPv6 sender owns a whole
-//! /64, so that is what counts as one address there.
+//! A slot is taken before the first byte is read and given back when its guard is dropped. Its address is counted when it is
+//! known whose it is: a trusted proxy says so in the connection's first bytes. An IPv6 sender owns a whole /64, so that is
+//! what counts as one address there.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// All slots of one listener.
+/// All slots, of all listeners.
 #[derive(Debug)]
 pub struct Slots {
     total: usize,
-    each: Option<usize>,
+    each: usize,
     open: Mutex<Open>,
 }
 
@@ -32,25 +33,19 @@ pub enum Full {
 }
 
 impl Slots {
-    /// `total` slots in all, `each` for one address (none: only the total counts).
-    pub fn new(total: usize, each: Option<usize>) -> Arc<Self> {
+    /// `total` slots in all, `each` for one address.
+    pub fn new(total: usize, each: usize) -> Arc<Self> {
         Arc::new(Self { total, each, open: Mutex::default() })
     }
 
-    /// Takes a slot for a connection from this address.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Full> {
-        let address = network(address);
+    /// Takes a slot for a connection, of nobody yet.
+    pub fn take(self: &Arc<Self>) -> Result<Slot, Full> {
         let mut open = self.lock();
         if open.total >= self.total {
             return Err(Full::Total);
         }
-        let held = open.by_address.get(&address).copied().unwrap_or_default();
-        if self.each.is_some_and(|each| held >= each) {
-            return Err(Full::Address);
-        }
         open.total += 1;
-        open.by_address.insert(address, held + 1);
-        Ok(Slot { slots: Arc::clone(self), address })
+        Ok(Slot { slots: Arc::clone(self), address: None })
     }
 
     /// Connections open now.
@@ -75,14 +70,33 @@ impl Slots {
 #[must_use = "a slot that is dropped is free again"]
 pub struct Slot {
     slots: Arc<Slots>,
-    address: IpAddr,
+    address: Option<IpAddr>,
+}
+
+impl Slot {
+    /// Counts the connection as this address's, once.
+    pub fn claim(&mut self, address: IpAddr) -> Result<(), Full> {
+        let address = network(address);
+        let mut open = self.slots.lock();
+        let held = open.by_address.get(&address).copied().unwrap_or_default();
+        if held >= self.slots.each {
+            return Err(Full::Address);
+        }
+        if self.address.is_none() {
+            open.by_address.insert(address, held + 1);
+            self.address = Some(address);
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.slots.lock();
         open.total = open.total.saturating_sub(1);
-        if let Entry::Occupied(mut held) = open.by_address.entry(self.address) {
+        if let Some(address) = self.address
+            && let Entry::Occupied(mut held) = open.by_address.entry(address)
+        {
             *held.get_mut() -= 1;
             if *held.get() == 0 {
                 held.remove();
@@ -109,14 +123,20 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    fn taken(slots: &Arc<Slots>, address: &str) -> Result<Slot, Full> {
+        let mut slot = slots.take()?;
+        slot.claim(ip(address)).map(|()| slot)
+    }
+
     #[test]
     fn slots_are_bounded_in_all_and_per_address_and_come_back() {
-        let slots = Slots::new(3, Some(2));
-        let one = slots.take(ip("10.0.0.1")).expect("free");
-        let two = slots.take(ip("::ffff:10.0.0.1")).expect("free");
-        assert_eq!(slots.take(ip("10.0.0.1")).expect_err("the address is full"), Full::Address);
-        let three = slots.take(ip("10.0.0.2")).expect("free");
-        assert_eq!(slots.take(ip("10.0.0.3")).expect_err("all is full"), Full::Total);
+        let slots = Slots::new(3, 2);
+        let one = taken(&slots, "10.0.0.1").expect("free");
+        let two = taken(&slots, "::ffff:10.0.0.1").expect("free");
+        assert_eq!(taken(&slots, "10.0.0.1").expect_err("the address is full"), Full::Address);
+        assert_eq!(slots.open(), 2, "who is refused gives the slot back");
+        let three = taken(&slots, "10.0.0.2").expect("free");
+        assert_eq!(taken(&slots, "10.0.0.3").expect_err("all is full"), Full::Total);
         drop((one, two, three));
         assert_eq!(slots.open(), 0);
         assert!(slots.lock().by_address.is_empty(), "an address that left is forgotten");
@@ -124,16 +144,17 @@ mod tests {
 
     #[test]
     fn one_ipv6_network_is_one_address() {
-        let slots = Slots::new(10, Some(1));
-        let _one = slots.take(ip("2001:db8:1:2::1")).expect("free");
-        assert!(slots.take(ip("2001:db8:1:2:ffff::9")).is_err());
-        assert!(slots.take(ip("2001:db8:1:3::1")).is_ok());
+        let slots = Slots::new(10, 1);
+        let _one = taken(&slots, "2001:db8:1:2::1").expect("free");
+        assert!(taken(&slots, "2001:db8:1:2:ffff::9").is_err());
+        assert!(taken(&slots, "2001:db8:1:3::1").is_ok());
     }
 
     #[test]
-    fn behind_a_front_only_the_total_counts() {
-        let slots = Slots::new(2, None);
-        let _both = (slots.take(ip("10.0.0.1")).expect("free"), slots.take(ip("10.0.0.1")).expect("free"));
-        assert_eq!(slots.take(ip("10.0.0.1")).expect_err("full"), Full::Total);
+    fn a_connection_that_nobody_claims_counts_in_the_total_only() {
+        let slots = Slots::new(2, 1);
+        let _both = (slots.take().expect("free"), slots.take().expect("free"));
+        assert!(slots.lock().by_address.is_empty());
+        assert_eq!(slots.take().expect_err("full"), Full::Total);
     }
 }

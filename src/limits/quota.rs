@@ -1,7 +1,10 @@
 //! Quotas of each principal: events and KiB, by tier, each a rate with a burst.
 //!
-//! What always holds: a batch is charged to both quotas or to neither, so that a refusal costs its sender nothing; the
-//! table of accounts is bounded; no account is ever waited for longer than it takes to count.
+//! Two ways to take from them: [`Quotas::charge`] refuses what does not fit, [`Quotas::draw`] admits it and says how long the
+//! principal owes.
+//!
+//! What always holds: a batch is charged to both quotas or to neither, so that a refusal costs its sender nothing; a debt
+//! has a bound; the table of accounts is bounded; no account is ever waited for longer than it takes to count.
 //!
 //! The arithmetic is governor's (GCRA): an account is the two "theoretical arrival times" of its quotas. They stand in a
 //! table of our own, because governor's keyed stores know one quota each and cannot take back what the other refused.
@@ -36,6 +39,9 @@ pub const MAX_BURST: u32 = 1_000_000;
 pub const MAX_ACCOUNTS: usize = 131_072;
 const SHARDS: usize = 64;
 
+/// The longest that a principal can owe. What it would owe beyond that is forgiven.
+pub const MAX_DEBT: Duration = Duration::from_secs(3_600);
+
 /// All quotas of all principals.
 #[derive(Debug)]
 pub struct Quotas<C: Clock = MonotonicClock> {
@@ -61,6 +67,8 @@ struct Limits<C: Clock> {
 struct Limiter<C: Clock> {
     cells: RateLimiter<Slot, InSlot, C, NoOpMiddleware<C::Instant>>,
     quota: Quota,
+    /// The time that one cell takes to come back.
+    period: u64,
 }
 
 /// What one principal has used.
@@ -100,8 +108,38 @@ impl<C: Clock + Clone> Quotas<C> {
         self.charge_named(principal.name(), principal.tier(), events, bytes)
     }
 
+    /// Takes a batch from its principal's quotas, whether it fits or not; even one that never fits at once. Gives how long
+    /// the principal owes: the time until both accounts are no longer overdrawn.
+    pub fn draw(&self, principal: &Principal, events: u32, bytes: u64) -> Duration {
+        self.draw_named(principal.name(), principal.tier(), events, bytes)
+    }
+
+    /// How long the principal owes now.
+    pub fn owed(&self, principal: &Principal) -> Duration {
+        self.owed_named(principal.name(), principal.tier())
+    }
+
     fn charge_named(&self, name: &str, tier: &str, events: u32, bytes: u64) -> Verdict {
-        let limits = self.tiers.get(tier).unwrap_or_else(|| &self.tiers[&self.default_tier]);
+        self.of_account(name, tier, |account, limits, now| account.charge(limits, now, events, bytes))
+    }
+
+    fn draw_named(&self, name: &str, tier: &str, events: u32, bytes: u64) -> Duration {
+        self.of_account(name, tier, |account, limits, now| account.draw(limits, now, events, bytes))
+    }
+
+    fn owed_named(&self, name: &str, tier: &str) -> Duration {
+        let limits = self.limits(tier);
+        let shard = self.shard(name).lock().unwrap_or_else(PoisonError::into_inner);
+        shard.get(name).map_or(Duration::ZERO, |account| account.owed(limits))
+    }
+
+    fn limits(&self, tier: &str) -> &Limits<C> {
+        self.tiers.get(tier).unwrap_or_else(|| &self.tiers[&self.default_tier])
+    }
+
+    /// Does something with a principal's account, which is there from its first use.
+    fn of_account<T>(&self, name: &str, tier: &str, then: impl FnOnce(&mut Account<C::Instant>, &Limits<C>, C::Instant) -> T) -> T {
+        let limits = self.limits(tier);
         let now = self.clock.now();
         let mut shard = self.shard(name).lock().unwrap_or_else(PoisonError::into_inner);
         if !shard.contains_key(name) {
@@ -111,8 +149,7 @@ impl<C: Clock + Clone> Quotas<C> {
                 Account { events: Slot::default(), kib: Slot::default(), charged: now, restored_after: limits.restored_after },
             );
         }
-        let account = shard.get_mut(name).expect("inserted above");
-        account.charge(limits, now, events, bytes)
+        then(shard.get_mut(name).expect("inserted above"), limits, now)
     }
 
     /// Forgets the accounts that are as good as new. Called from the background now and then; a full table does it by itself.
@@ -136,7 +173,7 @@ impl<C: Clock + Clone> Quotas<C> {
 
 impl<I: Reference> Account<I> {
     fn charge<C: Clock<Instant = I>>(&mut self, limits: &Limits<C>, now: I, events: u32, bytes: u64) -> Verdict {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let kib = whole_kib(bytes);
         // On copies: they are written back only when both have said yes.
         let (used_events, used_kib) = (self.events.clone(), self.kib.clone());
         let refused = limits
@@ -147,9 +184,34 @@ impl<I: Reference> Account<I> {
         if let Err(verdict) = refused {
             return verdict;
         }
-        *self = Self { events: used_events, kib: used_kib, charged: now, restored_after: limits.restored_after };
+        (self.events, self.kib) = (used_events, used_kib);
+        self.remember(limits, now);
         Verdict::Admit
     }
+
+    fn draw<C: Clock<Instant = I>>(&mut self, limits: &Limits<C>, now: I, events: u32, bytes: u64) -> Duration {
+        let units = [(&limits.events, &self.events, events, QuotaUnit::Events), (&limits.kib, &self.kib, whole_kib(bytes), QuotaUnit::Kib)];
+        for (limiter, slot, cells, unit) in units {
+            if !limiter.draw(slot, cells).is_zero() {
+                metrics().quota_overdrafts.at(unit).inc();
+            }
+        }
+        self.remember(limits, now);
+        self.owed(limits)
+    }
+
+    fn owed<C: Clock<Instant = I>>(&self, limits: &Limits<C>) -> Duration {
+        limits.events.owed(&self.events).max(limits.kib.owed(&self.kib))
+    }
+
+    /// A debt keeps the account longer: forgetting it would forgive it.
+    fn remember<C: Clock<Instant = I>>(&mut self, limits: &Limits<C>, now: I) {
+        (self.charged, self.restored_after) = (now, limits.restored_after + Nanos::from(self.owed(limits)));
+    }
+}
+
+fn whole_kib(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 enum Short {
@@ -189,9 +251,38 @@ impl<C: Clock> Limiter<C> {
         // Settings out of bounds are mistakes that `check` reports; the arithmetic stays sound all the same.
         let per_second = if per_second.is_nan() { MIN_RATE } else { per_second.clamp(MIN_RATE, MAX_RATE) };
         let burst = NonZeroU32::new(burst.min(MAX_BURST)).unwrap_or(NonZeroU32::MIN);
-        let cells =
-            Cells::with_period(Duration::from_secs_f64(1.0 / per_second)).expect("at most MAX_RATE, so not zero").allow_burst(burst);
-        Self { cells: RateLimiter::new(cells, InSlot, clock.clone()), quota: Quota { unit, per_second, burst: burst.get() } }
+        let period = Duration::from_secs_f64(1.0 / per_second);
+        let cells = Cells::with_period(period).expect("at most MAX_RATE, so not zero").allow_burst(burst);
+        let quota = Quota { unit, per_second, burst: burst.get() };
+        Self { cells: RateLimiter::new(cells, InSlot, clock.clone()), quota, period: Nanos::from(period).as_u64() }
+    }
+
+    /// Takes cells that need not be there: the arrival time moves on by all of them. Gives the debt.
+    fn draw(&self, slot: &Slot, cells: u32) -> Duration {
+        let now = self.now();
+        let used = slot.0.get().map_or(now, Nanos::as_u64).max(now);
+        let most = now.saturating_add(self.burst()).saturating_add(Nanos::from(MAX_DEBT).as_u64());
+        let next = used.saturating_add(self.period.saturating_mul(cells.into())).min(most.max(used));
+        slot.0.set(Some(Nanos::from(next)));
+        self.owed(slot)
+    }
+
+    /// How far the arrival time is ahead of what fits at once.
+    fn owed(&self, slot: &Slot) -> Duration {
+        let used = slot.0.get().map_or(0, Nanos::as_u64);
+        Duration::from_nanos(used.saturating_sub(self.now().saturating_add(self.burst())))
+    }
+
+    /// The time that a whole burst takes to come back.
+    fn burst(&self) -> u64 {
+        self.period.saturating_mul(self.quota.burst.into())
+    }
+
+    /// The limiter's own time, which governor does not say: one cell of a new account arrives one period behind it.
+    fn now(&self) -> u64 {
+        let fresh = Slot::default();
+        let _ = self.cells.check_key(&fresh);
+        fresh.0.get().map_or(0, Nanos::as_u64).saturating_sub(self.period)
     }
 
     fn take(&self, slot: &Slot, cells: u32, now: C::Instant) -> Result<(), Short> {
@@ -335,6 +426,59 @@ mod tests {
     }
 
     #[test]
+    fn what_is_drawn_is_admitted_and_owed_for_until_it_has_come_back() {
+        let (quotas, clock) = quotas(&[("standard", a_minute())]);
+        assert_eq!(quotas.owed_named("a", "standard"), Duration::ZERO, "nobody owes before the first batch");
+        assert_eq!(quotas.draw_named("a", "standard", 60, 0), Duration::ZERO, "what fits at once is no debt");
+        assert_eq!(quotas.draw_named("a", "standard", 5, 0), 5 * SECOND);
+        assert_eq!(quotas.draw_named("a", "standard", 5, 0), 10 * SECOND, "and what exceeds is charged too");
+        assert_eq!(quotas.owed_named("a", "standard"), 10 * SECOND);
+        assert_eq!(waits(quotas.charge_named("a", "standard", 1, 0)), 11 * SECOND, "a debt counts at every door");
+        assert_eq!(quotas.owed_named("b", "standard"), Duration::ZERO);
+        clock.advance(10 * SECOND);
+        assert_eq!(quotas.owed_named("a", "standard"), Duration::ZERO);
+        assert_eq!(quotas.draw_named("a", "standard", 1, 0), SECOND, "nothing is left yet");
+        clock.advance(61 * SECOND);
+        assert_eq!(quotas.charge_named("a", "standard", 60, 0), Verdict::Admit);
+    }
+
+    #[test]
+    fn a_batch_that_never_fits_is_drawn_whole_and_the_longer_debt_counts() {
+        let tier = Tier { events_per_second: 1.0, burst: 10, kib_per_second: 2.0, kib_burst: 4 };
+        let (quotas, _) = quotas(&[("standard", tier)]);
+        assert_eq!(quotas.draw_named("a", "standard", 25, 1024), 15 * SECOND);
+        assert_eq!(quotas.draw_named("b", "standard", 1, 104 * 1024), 50 * SECOND, "100 KiB too many, 2 a second");
+        assert_eq!(quotas.draw_named("b", "standard", 12, 0), 50 * SECOND);
+    }
+
+    #[test]
+    fn a_debt_has_a_bound_and_is_not_forgotten_before_it_is_paid() {
+        let (quotas, clock) = quotas(&[("standard", a_minute())]);
+        for _ in 0..3 {
+            assert_eq!(quotas.draw_named("a", "standard", u32::MAX, u64::MAX), MAX_DEBT);
+        }
+        clock.advance(MAX_DEBT - SECOND);
+        quotas.tidy();
+        assert_eq!(quotas.owed_named("a", "standard"), SECOND);
+        clock.advance(200 * SECOND);
+        quotas.tidy();
+        assert_eq!(quotas.accounts(), 0);
+    }
+
+    #[test]
+    fn a_draw_of_little_passes_through_the_same_account_as_a_charge() {
+        let (quotas, clock) = quotas(&[("standard", a_minute())]);
+        for _ in 0..30 {
+            assert_eq!(quotas.charge_named("a", "standard", 1, 0), Verdict::Admit);
+            assert_eq!(quotas.draw_named("a", "standard", 1, 0), Duration::ZERO);
+        }
+        assert_eq!(waits(quotas.charge_named("a", "standard", 1, 0)), SECOND);
+        clock.advance(30 * SECOND);
+        assert_eq!(quotas.draw_named("a", "standard", 30, 0), Duration::ZERO);
+        assert_eq!(quotas.draw_named("a", "standard", 2, 0), 2 * SECOND);
+    }
+
+    #[test]
     fn the_table_of_accounts_is_bounded_and_forgets_who_has_all_back() {
         let (quotas, clock) = quotas(&[("standard", a_minute())]);
         for n in 0..MAX_ACCOUNTS + 10_000 {
@@ -354,6 +498,7 @@ mod tests {
         for (rate, burst) in [(0.0, 0), (f64::NAN, u32::MAX), (f64::INFINITY, u32::MAX), (-1.0, 1), (MIN_RATE, MAX_BURST), (MAX_RATE, 1)] {
             let (quotas, _) = quotas(&[("standard", Tier { events_per_second: rate, burst, kib_per_second: rate, kib_burst: burst })]);
             assert_eq!(quotas.charge_named("a", "standard", 1, 1), Verdict::Admit, "{rate} {burst}");
+            assert!(quotas.draw_named("a", "standard", u32::MAX, u64::MAX) <= MAX_DEBT, "{rate} {burst}");
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod routes;
 pub mod serve;
 mod settings;
 pub mod trace_context;
+pub mod upgrade;
 mod wire;
 
 pub use settings::{AppCheck, AppCheckMode, Callable, Config};

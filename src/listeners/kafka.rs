@@ -1,36 +1,49 @@
-//! The Kafka door: any producer, one address. It decodes, asks the trunk, and answers.
+//! The Kafka door: any producer, one address. It decodes, asks the trunk, and answers; it decides nothing.
+//!
+//! To a client it is a whole cluster of one broker: it finds here [what is spoken](api), [who may](sasl), [where topics
+//! are](metadata) (always here), a [producer id](init_producer_id), and a place for its [batches](produce). What always
+//! holds: before authentication nothing but authentication is served; requests are begun and answered in the order in which
+//! they came; every count is checked before it is believed, and nothing is allocated by one; every wait has an end.
+//!
+//! `docs/kafka.md` says what each client is told.
+
+mod answer;
+mod api;
+mod api_versions;
+mod body;
+mod cluster;
+mod config;
+mod connection;
+mod consumers;
+mod frames;
+mod init_producer_id;
+mod metadata;
+mod produce;
+mod replies;
+mod reply;
+mod room;
+mod sasl;
+mod session;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+
+pub use config::Config;
 
 use super::Peer;
 use crate::auth::{Authenticator, Principal};
 use crate::drain::Drain;
 use crate::ingest::Ingest;
 use crate::limits::inflight::Meter;
-
-/// The Kafka door.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The host that producers are told to connect to. Empty: the address at which they have connected. Also `PUBLIC_REDPANDA_HOST`.
-    pub advertised_host: String,
-    /// The port that producers are told to connect to; 0: the port at which they have connected. Also `PUBLIC_REDPANDA_PORT`.
-    pub advertised_port: u16,
-}
-
-impl Config {
-    /// Mistakes that only this area can see.
-    pub fn mistakes(&self) -> Vec<(String, String)> {
-        Vec::new()
-    }
-}
+use room::Room;
 
 /// What stands behind the door.
 #[derive(Debug)]
@@ -65,12 +78,15 @@ pub struct Arrival {
 pub struct Door {
     parts: DoorParts,
     config: Config,
+    room: Room,
+    connections: AtomicU64,
 }
 
 impl Door {
     /// A door to these parts that is configured so.
     pub fn new(parts: DoorParts, config: Config) -> Self {
-        Self { parts, config }
+        let room = Room::new(&parts.meter);
+        Self { parts, config, room, connections: AtomicU64::new(0) }
     }
 
     /// Serves one connection to its end. The drain is watched here: what is in flight is answered, then it is closed.
@@ -78,6 +94,21 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let _ = (stream, arrival, &self.parts, &self.config);
+        connection::serve(self, stream, arrival).await;
+    }
+
+    /// A number of its own for each connection.
+    fn number(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where a client whose connection ends at `local` is told to connect to.
+    fn advertised(&self, local: SocketAddr) -> (String, u16) {
+        let host = match self.config.advertised_host.as_str() {
+            "" => local.ip().to_canonical().to_string(),
+            host => host.to_owned(),
+        };
+        let port = if self.config.advertised_port == 0 { local.port() } else { self.config.advertised_port };
+        (host, port)
     }
 }

@@ -6,9 +6,10 @@
 mod certificate;
 mod generated;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -23,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::config::{Config, TlsMode};
+use super::config::{Config, Place, TlsMode};
 use crate::drain::{Phase, Signal};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{Ended, Handshake};
@@ -34,20 +35,37 @@ const WARN_AHEAD: Duration = Duration::from_hours(14 * 24);
 const WARN_EVERY: Duration = Duration::from_hours(24);
 
 /// Where a certificate comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Files {
     cert: PathBuf,
     key: PathBuf,
 }
 
-/// TLS of one listener.
+/// The certificates of all listeners. Those that have the same one share it.
+#[derive(Debug)]
+pub struct Certificates {
+    generated_dir: PathBuf,
+    deadline: Duration,
+    shared: Arc<Shared>,
+    loaded: Vec<Arc<Tls>>,
+}
+
+/// What all listeners have together.
+#[derive(Debug)]
+struct Shared {
+    handshakes: Semaphore,
+    /// When each certificate in use ends.
+    ends: Mutex<BTreeMap<PathBuf, i64>>,
+}
+
+/// TLS with one certificate.
 #[derive(Debug)]
 pub struct Tls {
     files: Files,
     current: Arc<Current>,
     config: Arc<ServerConfig>,
-    handshakes: Semaphore,
     deadline: Duration,
+    shared: Arc<Shared>,
 }
 
 /// The certificate in use.
@@ -60,25 +78,46 @@ impl ResolvesServerCert for Current {
     }
 }
 
-impl Tls {
-    /// TLS as it is configured; none: it does not end here. Fails when there is no certificate that can be used.
-    pub fn new(config: &Config) -> io::Result<Option<Self>> {
-        let files = match (config.tls, &config.cert_file, &config.key_file) {
+impl Certificates {
+    /// None loaded yet.
+    pub fn new(config: &Config) -> Self {
+        let shared = Shared { handshakes: Semaphore::new(config.max_handshakes), ends: Mutex::default() };
+        let (generated_dir, deadline) = (config.generated_dir.clone(), config.handshake_timeout.get());
+        Self { generated_dir, deadline, shared: Arc::new(shared), loaded: Vec::new() }
+    }
+
+    /// TLS of a listener; none: it does not end here. Fails when there is no certificate that can be used.
+    pub fn tls(&mut self, place: &Place) -> io::Result<Option<Arc<Tls>>> {
+        let files = match (place.tls, &place.cert_file, &place.key_file) {
             (TlsMode::Front | TlsMode::Off, _, _) => return Ok(None),
-            (TlsMode::Generated, _, _) => generated::ensure(&config.generated_dir)?,
+            (TlsMode::Generated, _, _) => generated::ensure(&self.generated_dir)?,
             (TlsMode::Files, Some(cert), Some(key)) => Files { cert: cert.clone(), key: key.clone() },
-            (TlsMode::Files, _, _) => return Err(io::Error::other("`listeners.cert_file` and `listeners.key_file` are both needed")),
+            (TlsMode::Files, _, _) => {
+                return Err(io::Error::other(format!("`listeners.{0}cert_file` and `listeners.{0}key_file` are both needed", place.key)));
+            }
         };
+        if let Some(known) = self.loaded.iter().find(|tls| tls.files == files) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let tls = Arc::new(Tls::load(files, self.deadline, Arc::clone(&self.shared))?);
+        self.loaded.push(Arc::clone(&tls));
+        Ok(Some(tls))
+    }
+
+    /// Why a gate with these listeners would not find its certificates. Nothing is generated.
+    pub fn check(config: &Config) -> io::Result<()> {
+        let mut certificates = Self::new(config);
+        let places = config.places().into_iter().filter(|place| place.tls == TlsMode::Files);
+        places.map(|place| certificates.tls(&place)).try_for_each(|tls| tls.map(drop))
+    }
+}
+
+impl Tls {
+    fn load(files: Files, deadline: Duration, shared: Arc<Shared>) -> io::Result<Self> {
         let certificate = Certificate::load(&files, SystemTime::now()).map_err(io::Error::other)?;
-        take_up(&certificate);
+        shared.take_up(&files, &certificate);
         let current = Arc::new(Current(ArcSwap::from_pointee(certificate)));
-        Ok(Some(Self {
-            config: Arc::new(server_config(Arc::clone(&current))?),
-            current,
-            files,
-            handshakes: Semaphore::new(config.max_handshakes),
-            deadline: config.handshake_timeout.get(),
-        }))
+        Ok(Self { config: Arc::new(server_config(Arc::clone(&current))?), current, files, deadline, shared })
     }
 
     /// Finishes a handshake in time, or not at all.
@@ -108,7 +147,7 @@ impl Tls {
         // Who has said nothing yet takes nobody's turn.
         let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         *waits = true;
-        let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
+        let _turn = self.shared.handshakes.acquire().await.map_err(io::Error::other)?;
         *waits = false;
         begun.into_stream(Arc::clone(&self.config)).await
     }
@@ -155,7 +194,7 @@ impl Tls {
                 // What was read, not what was looked at before: a change between the two is seen next time.
                 watched.seen = print;
                 watched.doubted = None;
-                take_up(&certificate);
+                self.shared.take_up(&self.files, &certificate);
                 metrics().certificate_reloads.at(Ended::Done).inc();
                 tracing::info!(expires = %certificate.expires(), "a new certificate is in use; open connections keep theirs");
                 self.current.0.store(Arc::new(certificate));
@@ -180,9 +219,14 @@ struct Watched {
     warned: SystemTime,
 }
 
-fn take_up(certificate: &Certificate) {
-    metrics().certificate_expires_seconds.set(certificate.not_after as f64);
-    warn_of_end(certificate, SystemTime::now());
+impl Shared {
+    fn take_up(&self, files: &Files, certificate: &Certificate) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.insert(files.cert.clone(), certificate.not_after);
+        let soonest = ends.values().min().copied().unwrap_or_default();
+        metrics().certificate_expires_seconds.set(soonest as f64);
+        warn_of_end(certificate, SystemTime::now());
+    }
 }
 
 fn warn_of_end(certificate: &Certificate, now: SystemTime) {

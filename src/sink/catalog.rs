@@ -310,6 +310,7 @@ fn bounds_of(config: &ConfigResource) -> Bounds {
         max_message_bytes: number("max.message.bytes").unwrap_or(known.max_message_bytes),
         before_max_ms: number("message.timestamp.before.max.ms").or(difference).unwrap_or(known.before_max_ms),
         after_max_ms: number("message.timestamp.after.max.ms").or(difference).unwrap_or(known.after_max_ms),
+        log_append_time: value("message.timestamp.type") == Some("LogAppendTime"),
         compacted: value("cleanup.policy").is_some_and(|policy| policy.split(',').any(|part| part.trim() == "compact")),
     }
 }

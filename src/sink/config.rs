@@ -76,11 +76,21 @@ pub struct Config {
     pub send_deadline: Span,
     /// Every request is answered by then.
     pub answer_deadline: Span,
+    /// A Kafka producer's batch that neither the broker nor the inbox can take waits so long; then its client is told to try again.
+    pub outage_hold: Span,
     /// How long the producer goes on trying to deliver what is in the inbox already. A success deletes the inbox's row;
     /// longer means fewer duplicates after a short outage, shorter an earlier replay.
     pub message_timeout: Span,
     /// How often the catalog of topics is fetched.
     pub catalog_refresh: Span,
+    /// Connections to each broker over which record batches of Kafka clients are forwarded, 1 to 64. More are of use to many
+    /// partitions at once.
+    pub raw_connections: usize,
+    /// A forwarded request without an answer for this long is given up: its connection is closed, and nobody knows whether its
+    /// batches are stored. A batch that could not be written for as long is not sent.
+    pub raw_timeout: Span,
+    /// Bytes of record batches that may wait for their turn to be forwarded. What is over is not sent, and takes the inbox.
+    pub raw_queue: ByteSize,
     /// Further librdkafka properties, passed through as they are. Those that carry the promise are a mistake.
     pub properties: BTreeMap<String, String>,
 }
@@ -103,8 +113,12 @@ impl Default for Config {
             first_ack: Span::secs(3),
             send_deadline: Span::secs(2),
             answer_deadline: Span::secs(3),
+            outage_hold: Span::secs(5),
             message_timeout: Span::secs(10),
             catalog_refresh: Span::secs(10),
+            raw_connections: 4,
+            raw_timeout: Span::secs(10),
+            raw_queue: ByteSize::mib(64),
             properties: BTreeMap::new(),
         }
     }
@@ -134,8 +148,12 @@ impl SecurityProtocol {
         }
     }
 
-    const fn has_sasl(self) -> bool {
+    pub(super) const fn has_sasl(self) -> bool {
         matches!(self, Self::SaslPlaintext | Self::SaslSsl)
+    }
+
+    pub(super) const fn has_tls(self) -> bool {
+        matches!(self, Self::Ssl | Self::SaslSsl)
     }
 }
 
@@ -154,7 +172,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha512 => "SCRAM-SHA-512",
@@ -225,6 +243,12 @@ impl Config {
         }
         if self.linger > Span::millis(1_000) {
             say("linger", "must be at most 1s; 5ms keeps single events quick".into());
+        }
+        if !(1..=64).contains(&self.raw_connections) {
+            say("raw_connections", "must be from 1 to 64".into());
+        }
+        if self.raw_timeout < Span::millis(500) {
+            say("raw_timeout", "must be at least 500ms; a broker with replicas elsewhere needs more".into());
         }
         match self.client() {
             // Only with everything else in place can librdkafka's own checks say something new.

@@ -27,7 +27,14 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Replacements are at least so far apart.
 const MIN_BETWEEN_REBUILDS: Duration = Duration::from_secs(30);
 
-pub(super) async fn watch(breaker: Arc<Breaker>, producer: Arc<Producer>, catalog: Arc<Catalog>, mut signal: Signal) {
+/// The breakers that it ticks.
+pub(super) struct Breakers {
+    pub(super) producer: Arc<Breaker>,
+    pub(super) raw: Option<Arc<Breaker>>,
+}
+
+pub(super) async fn watch(breakers: Breakers, producer: Arc<Producer>, catalog: Arc<Catalog>, mut signal: Signal) {
+    let Breakers { producer: breaker, raw } = breakers;
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut asked = Instant::now();
@@ -39,13 +46,16 @@ pub(super) async fn watch(breaker: Arc<Breaker>, producer: Arc<Producer>, catalo
             _ = ticks.tick() => {}
         }
         let now = Instant::now();
+        let raw_open = raw.as_ref().is_some_and(|raw| raw.state() != State::Closed);
+        let raw_stalled = raw.as_ref().is_some_and(|raw| raw.stalled_for(now) > SUSPICIOUS_AFTER);
         let open = breaker.state() != State::Closed;
-        let patience = if open { ASK_EVERY } else { SUSPICIOUS_AFTER };
-        if (open || breaker.stalled_for(now) > SUSPICIOUS_AFTER) && now.duration_since(asked) > patience {
+        let patience = if open || raw_open { ASK_EVERY } else { SUSPICIOUS_AFTER };
+        if (open || raw_open || raw_stalled || breaker.stalled_for(now) > SUSPICIOUS_AFTER) && now.duration_since(asked) > patience {
             asked = now;
             catalog.want();
         }
         breaker.tick(now);
+        raw.iter().for_each(|raw| raw.tick(now));
         // Since when the broker has answered others while the breaker was open.
         alive = alive.filter(|_| open && answers(&catalog)).or_else(|| (open && answers(&catalog)).then_some(now));
         let may_rebuild = rebuilt.is_none_or(|at| now.duration_since(at) > MIN_BETWEEN_REBUILDS);

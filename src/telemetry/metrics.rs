@@ -159,10 +159,14 @@ vocabulary! {
     bound_refusals: By<Bound, Counter>,
     /// Credentials refused, by reason.
     auth_failures: By<AuthFailure, Counter>,
+    /// Logins by SCRAM with the client's half of the nonce said twice, as librdkafka before 2.6.1 does (`auth.repeated_nonce`).
+    sasl_repeated_nonces: Counter,
     /// Fetches of issuers' keys.
     key_refreshes: By<Ended, Counter>,
     /// Batches refused by a quota, by what it counts.
     quota_refusals: By<QuotaUnit, Counter>,
+    /// Batches admitted over a quota and owed for, by what it counts.
+    quota_overdrafts: By<QuotaUnit, Counter>,
 
     /// Connections accepted.
     connections_accepted: Counter,
@@ -178,6 +182,20 @@ vocabulary! {
     certificate_reloads: By<Ended, Counter>,
     /// When the certificate in use ends, in Unix seconds; 0 without one.
     certificate_expires_seconds: Gauge,
+    /// Connections of the Kafka door open now.
+    kafka_connections_open: Gauge,
+    /// Connections of the Kafka door that ended, by reason.
+    kafka_connections_ended: By<KafkaEnd, Counter>,
+    /// Requests of the Kafka door, by what they ask for.
+    kafka_requests: By<KafkaApi, Counter>,
+    /// First authentications on connections of the Kafka door.
+    kafka_authentications: By<(Mechanism, SaslEnd), Counter>,
+    /// Renewed authentications on connections of the Kafka door.
+    kafka_renewals: By<SaslEnd, Counter>,
+    /// How often reading of a Kafka connection paused, by reason.
+    kafka_pauses: By<KafkaPause, Counter>,
+    /// Answers of the Kafka door that were held for a while, because they say "not stored, try again".
+    kafka_answers_held: Counter,
     /// Bytes taken for work and not yet answered (snapshot).
     in_flight_bytes: Gauge,
     /// Bytes that may be in flight (snapshot).
@@ -205,6 +223,26 @@ vocabulary! {
     late_successes: Counter,
     /// Producers given up and made anew.
     producer_rebuilds: Counter,
+    /// Requests with record batches of Kafka clients written to brokers.
+    forward_requests: Counter,
+    /// Record batches in them.
+    forward_batches: Counter,
+    /// Record batches that a broker answered, whatever it said.
+    forward_answered: Counter,
+    /// Record batches that were written to no connection.
+    forward_not_sent: Counter,
+    /// Record batches that were written and not answered: nobody knows what became of them.
+    forward_unknown: Counter,
+    /// Time from a request's turn to the broker's answer.
+    forward_answer_seconds: Histogram,
+    /// Connections to brokers, for record batches, open now.
+    forward_connections: Gauge,
+    /// Connections to brokers, for record batches, opened.
+    forward_connections_opened: Counter,
+    /// Attempts to open one that failed.
+    forward_connect_failures: Counter,
+    /// Answers of brokers to the question who leads which partition.
+    forward_refreshes: Counter,
     /// Topics in the catalog (snapshot).
     catalog_topics: Gauge,
     /// Age of the catalog (snapshot).

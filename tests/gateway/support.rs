@@ -4,6 +4,7 @@
 //! test fail or say "NOT RUN", never pass.
 #![allow(dead_code)] // A toolbox: not every tool is in use at every time.
 
+pub mod batches;
 pub mod callable;
 pub mod client;
 pub mod cluster;
@@ -16,9 +17,12 @@ pub mod kafka_read;
 pub mod narrow;
 pub mod probe;
 pub mod process;
+pub mod scripted_broker;
 pub mod security;
 pub mod stopwatch;
 pub mod verdict;
+pub mod trunk;
+pub mod websocket;
 pub mod wire;
 
 use std::fs::OpenOptions;

@@ -188,3 +188,87 @@ fn piped(setup: &Setup, password: &str) -> i32 {
     child.stdin.take().expect("a pipe").write_all(password.as_bytes()).expect("written");
     child.wait().expect("ended").code().expect("no signal")
 }
+
+fn configured(setup: Setup) -> Setup {
+    let secret = setup.path("kafka.secret");
+    std::fs::write(&secret, format!("{PASSWORD}\n")).expect("written");
+    setup.env("SLUICEGATE_KAFKA_USER", "ada").env("SLUICEGATE_KAFKA_PASSWORD_FILE", &secret.display().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_of_the_environment_is_let_in_without_a_file_and_beside_one() {
+    let setup = configured(Setup::new()).env("SLUICEGATE__AUTH__KAFKA_TOPICS", "events,tele-*");
+    let mut gate = setup.start().await;
+    assert!(!gate.lines().iter().any(|line| line.contains("Development")), "who has a user has no need of it");
+    assert_eq!(post(&gate, "events", &basic("ada", PASSWORD)).await.status, 202);
+    assert_eq!(post(&gate, "orders", &basic("ada", PASSWORD)).await.status, 403);
+    assert_eq!(post(&gate, "events", &basic("ada", WRONG)).await.status, 401);
+    assert_eq!(gate.admin_get("/status").await.json()["auth"]["users"]["users"], 1);
+    gate.sigterm();
+    assert_eq!(gate.wait(DEADLINE).await.code(), Some(0));
+    assert!(!gate.lines().join("\n").contains("canary"));
+
+    let file = setup.path("users.toml").display().to_string();
+    let both = setup.env("SLUICEGATE__AUTH__USERS_FILE", &file);
+    assert_eq!(add(&both, &["bob", "--topics", "*"]).await.status, 0);
+    let gate = both.start().await;
+    for name in ["ada", "bob"] {
+        assert_eq!(post(&gate, "events", &basic(name, PASSWORD)).await.status, 202, "{name}");
+    }
+    let twice = add(&both, &["ada"]).await;
+    assert!(twice.status == 1 && twice.stderr.contains("SLUICEGATE_KAFKA_USER"), "{}", twice.stderr);
+    // Somebody who does not know of the variable puts the name into the file.
+    let apart = both.clone().without_env("SLUICEGATE_KAFKA_USER").without_env("SLUICEGATE_KAFKA_PASSWORD_FILE");
+    assert_eq!(add(&apart, &["ada"]).await.status, 0);
+    let refused = both.run(&["check"]).await;
+    assert!(refused.status == 2 && refused.stderr.contains("auth.kafka_user is the same"), "{}", refused.stderr);
+    assert_eq!(both.run(&[]).await.status, 2, "and it does not start");
+    assert_eq!(post(&gate, "events", &basic("ada", PASSWORD)).await.status, 202, "one that runs keeps its users");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_prints_a_producers_configuration_beside_the_gates_and_no_password() {
+    let setup = configured(Setup::new()).env("PUBLIC_REDPANDA_HOST", "kafka.example.org").env("PUBLIC_REDPANDA_PORT", "9094");
+    let ran = setup.run(&["check"]).await;
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let config: toml::Table = ran.stdout.parse().expect("standard output is TOML and nothing else");
+    assert_eq!((config["auth"]["kafka_user"].as_str(), config["auth"]["kafka_password"].as_str()), (Some("ada"), Some("***")));
+    for word in
+        ["kafkajs", "confluent-kafka-python", "Java 3.9 and 4.x", "kafka.example.org:9094", "username: 'ada'", "SLUICEGATE_KAFKA_PASSWORD"]
+    {
+        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+    }
+    assert!(!format!("{}{}", ran.stdout, ran.stderr).contains("canary"));
+
+    let upstream =
+        [("REDPANDA_SECURITY_PROTOCOL", "SASL_SSL"), ("REDPANDA_SASL_MECHANISM", "SCRAM-SHA-256"), ("REDPANDA_BROKERS", "127.0.0.1:1")];
+    let upstream = upstream.iter().fold(setup, |setup, (name, value)| setup.env(name, value)).env("REDPANDA_SASL_PASSWORD", PASSWORD);
+    assert_eq!(upstream.clone().env("REDPANDA_SASL_USERNAME", "gate").run(&["check"]).await.status, 0);
+    let same = upstream.env("REDPANDA_SASL_USERNAME", "ada").run(&["check"]).await;
+    assert!(same.status == 2 && same.stderr.contains("auth.kafka_password") && same.stderr.contains("same pair"), "{}", same.stderr);
+    assert!(!same.stderr.contains("canary"), "{}", same.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_developers_gate_has_a_user_whose_password_stays() {
+    let setup = Setup::new();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let mut gate = setup.start().await;
+        let password = eventually("the password is printed", DEADLINE, async || {
+            let lines = gate.lines();
+            let label = lines.iter().position(|line| line.starts_with("Development password of the user developer"))?;
+            lines.get(label + 1).cloned()
+        })
+        .await;
+        assert_eq!(post(&gate, "events", &basic("developer", &password)).await.status, 202);
+        assert_eq!(post(&gate, "events", &basic("developer", WRONG)).await.status, 401);
+        gate.sigterm();
+        assert_eq!(gate.wait(DEADLINE).await.code(), Some(0));
+        seen.push(password);
+    }
+    let file = setup.path("certs/dev/kafka.password");
+    assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+    seen.push(std::fs::read_to_string(&file).expect("text").trim_end().to_owned());
+    assert!(seen.windows(2).all(|two| two[0] == two[1]), "after a restart it is the same");
+}

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use super::super::config::DEFAULT_TIER;
 use super::super::scram::{MIN_ITERATIONS, work};
 use super::*;
 use crate::event::Topic;
@@ -124,7 +125,7 @@ fn phantoms_have_the_iterations_that_users_have_and_as_often() {
 async fn a_user_is_who_the_file_says_until_the_file_says_otherwise() {
     let place = place();
     register(&[("ada", user(PASSWORD, 4_096))]).write(&place.path).expect("written");
-    let users = Users::open(&place.path).expect("opened");
+    let users = Users::open(Some(&place.path), None).expect("opened");
     let ada = users.verify_password("ada", &Secret::new(PASSWORD)).await.expect("recognized");
     assert_eq!((ada.name(), ada.tier(), ada.expires()), ("users:ada", "gold", None));
     let covers = |topic: &str| ada.grants().cover(&Topic::new(topic).expect("a topic"));
@@ -132,7 +133,7 @@ async fn a_user_is_who_the_file_says_until_the_file_says_otherwise() {
     assert_eq!(tried(&users, "bob", PASSWORD).await, Err(AuthFailure::Signature));
     assert_eq!(tried(&users, "ada", "").await, Err(AuthFailure::Signature));
 
-    let seen = users.look(Some(users.book.load().print));
+    let seen = users.look(users.book.load().print);
     register(&[("ada", user("another one", 4_096)), ("bob", user(PASSWORD, 4_096))]).write(&place.path).expect("written");
     let seen = users.look(seen);
     assert_eq!(users.status(), UsersStatus { users: 2, last_error: None });
@@ -156,7 +157,7 @@ async fn a_user_is_who_the_file_says_until_the_file_says_otherwise() {
 async fn a_failure_is_answered_late_and_a_right_password_is_stretched_once() {
     let place = place();
     register(&[("ada", user(PASSWORD, 4_096))]).write(&place.path).expect("written");
-    let users = Users::open(&place.path).expect("opened");
+    let users = Users::open(Some(&place.path), None).expect("opened");
     for (name, password) in [("ada", "wrong horse"), ("bob", PASSWORD)] {
         let begun = Instant::now();
         assert!(tried(&users, name, password).await.is_err());
@@ -174,7 +175,7 @@ async fn a_failure_is_answered_late_and_a_right_password_is_stretched_once() {
 async fn who_hangs_up_does_not_make_room_for_the_next_guess() {
     let place = place();
     register(&[]).write(&place.path).expect("written");
-    let users = Users::open(&place.path).expect("opened");
+    let users = Users::open(Some(&place.path), None).expect("opened");
     let password = Secret::new(PASSWORD);
     let mut guess = Box::pin(users.verify_password("bob", &password));
     assert!(futures_util::poll!(guess.as_mut()).is_pending());
@@ -185,4 +186,54 @@ async fn who_hangs_up_does_not_make_room_for_the_next_guess() {
     let all = users.places.acquire_many(PLACES as u32).await.expect("open");
     assert!(begun.elapsed() >= FAILURE_DELAY);
     drop(all);
+}
+
+fn given(name: &str, password: &str) -> Given {
+    Given { name: name.into(), password: Secret::new(password), topics: vec!["orders".parse().expect("a grant")] }
+}
+
+#[tokio::test]
+async fn the_configured_user_needs_no_file_and_is_there_beside_one() {
+    let alone = Users::open(None, Some(given("ada", PASSWORD))).expect("opened");
+    let ada = alone.verify_password("ada", &Secret::new(PASSWORD)).await.expect("recognized");
+    assert_eq!((ada.name(), ada.tier()), ("users:ada", DEFAULT_TIER));
+    let covers = |topic: &str| ada.grants().cover(&Topic::new(topic).expect("a topic"));
+    assert!(covers("orders") && !covers("events"));
+    assert_eq!(tried(&alone, "bob", PASSWORD).await, Err(AuthFailure::Signature));
+    assert_eq!((alone.look(None), alone.status().users), (None, 1));
+
+    let place = place();
+    register(&[("bob", user("another one", 4_096))]).write(&place.path).expect("written");
+    let both = Users::open(Some(&place.path), Some(given("ada", PASSWORD))).expect("opened");
+    assert_eq!(tried(&both, "ada", PASSWORD).await.as_deref(), Ok("users:ada"));
+    assert_eq!(tried(&both, "bob", "another one").await.as_deref(), Ok("users:bob"));
+    // A name in both is a mistake, at the start and later.
+    let seen = both.book.load().print;
+    register(&[("ada", user("another one", 4_096))]).write(&place.path).expect("written");
+    both.look(seen);
+    assert!(both.status().last_error.expect("said").contains("auth.kafka_user is the same"));
+    assert_eq!(tried(&both, "ada", PASSWORD).await.as_deref(), Ok("users:ada"));
+    assert!(Users::open(Some(&place.path), Some(given("ada", PASSWORD))).is_err());
+    assert!(Users::check(&place.path, Some(&given("ada", PASSWORD))).is_err());
+    assert_eq!(Users::check(&place.path, Some(&given("cy", PASSWORD))), Ok(()));
+}
+
+#[test]
+fn the_configured_users_salt_is_the_same_in_each_instance_and_does_not_tell_that_there_is_one() {
+    let place = place();
+    register(&[("bob", user(PASSWORD, DEFAULT_ITERATIONS))]).write(&place.path).expect("written");
+    for path in [None, Some(place.path.as_path())] {
+        let open = |given| Users::open(path, given).expect("opened");
+        let (one, other) = (open(Some(given("ada", PASSWORD))), open(Some(given("ada", PASSWORD))));
+        let (changed, without) = (open(Some(given("ada", "another one"))), open(Some(given("cy", PASSWORD))));
+        for mechanism in Mechanism::ALL {
+            let of = |users: &Users| users.claimed("ada", mechanism).verifier;
+            assert_eq!(of(&one), of(&other));
+            assert_ne!(of(&one).stored_key, of(&changed).stored_key);
+            for users in [&changed, &without] {
+                assert_eq!((of(users).salt, of(users).iterations), (of(&one).salt, of(&one).iterations));
+            }
+            assert!(without.claimed("ada", mechanism).principal.is_none());
+        }
+    }
 }

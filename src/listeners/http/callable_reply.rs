@@ -55,7 +55,9 @@ const fn word_of_fault(fault: &Fault) -> &'static str {
         | Fault::UnsupportedEncoding
         | Fault::UriTooLong
         | Fault::HeadersTooLarge
+        | Fault::UpgradeRequired
         | Fault::ExpectationFailed => "INVALID_ARGUMENT",
+        Fault::ForeignOrigin => "PERMISSION_DENIED",
         Fault::NotFound => "NOT_FOUND",
         Fault::Timeout => "DEADLINE_EXCEEDED",
         Fault::Gone => "CANCELLED",
@@ -77,6 +79,8 @@ fn message(fault: &Fault) -> String {
         | Fault::UnsupportedEncoding
         | Fault::UriTooLong
         | Fault::HeadersTooLarge
+        | Fault::UpgradeRequired
+        | Fault::ForeignOrigin
         | Fault::ExpectationFailed
         | Fault::Gone => "Bad Request".to_owned(),
     }

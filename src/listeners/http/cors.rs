@@ -43,6 +43,12 @@ impl Origins {
         self.listed.iter().any(|listed| listed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
     }
 
+    /// Whether the request comes from no page, or from a page that may. A WebSocket has no answer that its browser would keep
+    /// from a page.
+    pub fn admit(&self, request: &HeaderMap) -> bool {
+        !request.contains_key(ORIGIN) || self.allow(request).is_some()
+    }
+
     /// Writes what any answer says to pages.
     pub fn write(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if !self.any && !self.listed.is_empty() && !answer.contains_key(VARY) {
@@ -119,6 +125,8 @@ mod tests {
             assert_eq!(answer.keys().collect::<Vec<_>>(), [VARY.as_str()], "{origin}");
         }
         assert!(!answers(&[], &asked(APP)).contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+        let listed = Origins::new(&[APP.to_owned()]);
+        assert!(listed.admit(&asked(APP)) && listed.admit(&HeaderMap::new()) && !listed.admit(&asked("null")));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! carries the request id, and what a web page may read of it.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -13,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, UPGRADE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body;
@@ -26,6 +27,7 @@ use super::reply::{self, Answer};
 use super::routes::{Handler, Table};
 use super::settings::{AppCheckMode, Config};
 use super::trace_context::{Context, REQUEST_ID};
+use super::upgrade::{self, Tunnel};
 use super::{callable, callable_reply, forwarded, query};
 use crate::auth::{Authenticator, Credentials, Principal};
 use crate::drain::{Phase, Signal};
@@ -158,7 +160,8 @@ impl Door {
         if head.parts.version >= Version::HTTP_2 {
             // The connection's own frames say it there.
             answer.headers_mut().remove(CONNECTION);
-        } else if self.parts.signal.phase() >= Phase::Leaving {
+            answer.headers_mut().remove(UPGRADE);
+        } else if self.parts.signal.phase() >= Phase::Leaving && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if head.parts.method == Method::HEAD {
@@ -194,6 +197,7 @@ impl Door {
             Handler::OpenApi => self.open_api(head).await.unwrap_or_else(fault),
             Handler::Events => self.events(head, topic, body).await.unwrap_or_else(fault),
             Handler::Callable => self.callable(head, allow, body).await,
+            Handler::Tunnel => self.tunnel(head).await.unwrap_or_else(fault),
         }
     }
 
@@ -211,6 +215,20 @@ impl Door {
     async fn open_api(&self, head: &Head<'_>) -> Result<Answer, Fault> {
         self.principal(head).await?;
         Ok(reply::json(StatusCode::OK, self.open_api.clone()))
+    }
+
+    /// Kafka over WebSocket. Who shows credentials here is asked for none in it; false ones are refused before it is opened.
+    async fn tunnel(&self, head: &Head<'_>) -> Result<Answer, Fault> {
+        let headers = &head.parts.headers;
+        let accept = upgrade::accept(head.parts)?;
+        if !self.origins.admit(headers) {
+            return Err(Fault::ForeignOrigin);
+        }
+        let principal = if headers.contains_key(AUTHORIZATION) { Some(self.principal(head).await?) } else { None };
+        let address = forwarded::address(headers, head.peer.address, self.config.trusted_hops);
+        let tls = head.peer.tls || forwarded::is_secure(headers, self.config.trusted_hops);
+        let peer = Peer { address: SocketAddr::new(address, head.peer.address.port()), tls };
+        Ok(upgrade::switching(accept, Tunnel { peer, principal }))
     }
 
     async fn events<B>(&self, head: &Head<'_>, path: Option<&str>, body: B) -> Result<Answer, Fault>
@@ -338,7 +356,7 @@ fn door_of(handler: Handler) -> Option<labels::Door> {
     match handler {
         Handler::Events => Some(labels::Door::named(event::Door::Events.as_str())),
         Handler::Callable => Some(labels::Door::named(event::Door::Callable.as_str())),
-        Handler::Live | Handler::Ready | Handler::OpenApi => None,
+        Handler::Live | Handler::Ready | Handler::OpenApi | Handler::Tunnel => None,
     }
 }
 

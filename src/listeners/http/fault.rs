@@ -25,6 +25,10 @@ pub enum Fault {
     UriTooLong,
     /// Too many or too large header fields.
     HeadersTooLarge,
+    /// Here is a WebSocket, and this is not how one is opened.
+    UpgradeRequired,
+    /// A web page of an origin that is not allowed asks for a WebSocket, of which browsers keep nothing from it.
+    ForeignOrigin,
     /// Expect asks for something other than 100-continue.
     ExpectationFailed,
     /// The client went away while we read; nobody will read the answer.

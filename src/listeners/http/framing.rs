@@ -10,16 +10,17 @@ use http::{Method, Version};
 
 use super::fault::Fault;
 use super::head::HeadLimits;
+use super::upgrade;
 
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// Checks a head. After a fault an HTTP/1 connection is closed.
-pub fn check(parts: &Parts, limits: &HeadLimits) -> Result<(), Fault> {
+/// Checks a head. After a fault an HTTP/1 connection is closed. `tunnels`: there is a place where one may be upgraded.
+pub fn check(parts: &Parts, limits: &HeadLimits, tunnels: bool) -> Result<(), Fault> {
     size(parts, limits)?;
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Fault::MethodNotAllowed(METHODS));
     }
-    if parts.headers.contains_key(UPGRADE) {
+    if parts.headers.contains_key(UPGRADE) && !(tunnels && upgrade::is_asked(parts)) {
         return Err(Fault::BadRequest("this connection is not upgraded; leave `Upgrade` out"));
     }
     host(parts)?;
@@ -96,7 +97,7 @@ mod tests {
         for (name, value) in fields {
             builder = builder.header(*name, *value);
         }
-        check(&builder.body(()).expect("a request").into_parts().0, &LIMITS)
+        check(&builder.body(()).expect("a request").into_parts().0, &LIMITS, true)
     }
 
     #[test]
@@ -138,6 +139,8 @@ mod tests {
         assert!(matches!(request(one, "TRACE", "/", &[host]), Err(Fault::MethodNotAllowed(_))));
         assert!(matches!(request(one, "CONNECT", "a:443", &[host]), Err(Fault::MethodNotAllowed(_))));
         assert!(matches!(request(one, "GET", "/", &[host, ("upgrade", "websocket")]), Err(Fault::BadRequest(_))));
+        assert_eq!(request(one, "GET", "/kafka", &[host, ("upgrade", "websocket")]), Ok(()));
+        assert!(matches!(request(one, "POST", "/kafka", &[host, ("upgrade", "websocket")]), Err(Fault::BadRequest(_))));
         assert!(matches!(request(one, "GET", "*", &[host]), Err(Fault::BadRequest(_))));
         assert_eq!(request(one, "GET", "/", &[host, ("expect", "200-ok")]), Err(Fault::ExpectationFailed));
         assert_eq!(request(one, "GET", "/", &[("x", "y"); 101]), Err(Fault::HeadersTooLarge));

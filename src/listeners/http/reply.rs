@@ -6,12 +6,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
 use super::fault::Fault;
+use super::upgrade;
 use crate::receipt::{Doubt, Quota, Receipt, Refusal, Tier};
 
 /// What every handler gives back.
@@ -110,6 +113,12 @@ pub fn fault(fault: &Fault, request_id: &str) -> Answer {
         Fault::HeadersTooLarge => {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "the header fields are too many or too large")
         }
+        Fault::UpgradeRequired => {
+            (StatusCode::UPGRADE_REQUIRED, "upgrade_required", "Kafka is spoken here over WebSocket: RFC 6455, version 13, over HTTP/1.1")
+        }
+        Fault::ForeignOrigin => {
+            (StatusCode::FORBIDDEN, "foreign_origin", "pages of this origin may not; `http.cors_allowed_origins` lists those that may")
+        }
         Fault::ExpectationFailed => (StatusCode::EXPECTATION_FAILED, "expectation_failed", "only `100-continue` can be expected"),
         // Nobody reads this one.
         Fault::Gone => (StatusCode::BAD_REQUEST, "gone", "the client went away"),
@@ -127,11 +136,16 @@ pub fn write_fault(fault: &Fault, headers: &mut HeaderMap) {
         Fault::MethodNotAllowed(allow) => drop(headers.insert(ALLOW, HeaderValue::from_static(allow))),
         Fault::UnsupportedMediaType(reads) => drop(headers.insert(ACCEPT, HeaderValue::from_static(reads))),
         Fault::UnsupportedEncoding => drop(headers.insert(ACCEPT_ENCODING, ENCODINGS)),
+        Fault::UpgradeRequired => {
+            headers.insert(UPGRADE, upgrade::WEBSOCKET);
+            headers.insert(CONNECTION, upgrade::UPGRADE_TOKEN);
+            headers.insert(SEC_WEBSOCKET_VERSION, upgrade::VERSION);
+        }
         // What is behind such a request cannot be told from its body, or never comes.
         Fault::BadRequest(_) | Fault::Timeout | Fault::UriTooLong | Fault::HeadersTooLarge | Fault::ExpectationFailed | Fault::Gone => {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Fault::NotFound => {}
+        Fault::NotFound | Fault::ForeignOrigin => {}
     }
 }
 

@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::settings::Config;
+use super::upgrade;
 
 /// What answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Handler {
     Ready,
     /// The description of these routes.
     OpenApi,
+    /// Kafka over WebSocket.
+    Tunnel,
 }
 
 /// Where a route stands.
@@ -77,7 +80,9 @@ impl Table {
     pub fn new(config: &Config) -> Self {
         let exact = |path: &str| Path::Exact(path.to_owned());
         let route = |path, methods, handler, authenticated| Route { path, methods, handler, authenticated };
-        Self(vec![
+        // Who is there is told in it, or before it.
+        let tunnel = config.websocket.then(|| route(exact(upgrade::PATH), Methods::Read, Handler::Tunnel, false));
+        let mut rows = vec![
             route(exact("/v1/events"), Methods::Write, Handler::Events, true),
             route(Path::TopicBelow("/v1/events/"), Methods::Write, Handler::Events, true),
             route(exact(&format!("/{}", config.callable.name)), Methods::Write, Handler::Callable, true),
@@ -86,7 +91,9 @@ impl Table {
             route(exact("/readyz"), Methods::Read, Handler::Ready, false),
             route(exact("/ready"), Methods::Read, Handler::Ready, false),
             route(exact("/openapi.json"), Methods::Read, Handler::OpenApi, true),
-        ])
+        ];
+        rows.extend(tunnel);
+        Self(rows)
     }
 
     /// The rows.
@@ -119,15 +126,17 @@ mod tests {
         assert_eq!(found("/v1/events/%2e%2e%2fx"), Some((Handler::Events, Some("%2e%2e%2fx"))));
         assert_eq!(found("/ingestEvent"), Some((Handler::Callable, None)));
         assert_eq!(found("/readyz"), Some((Handler::Ready, None)));
+        assert_eq!(found("/kafka"), Some((Handler::Tunnel, None)));
+        assert!(Table::new(&Config { websocket: false, ..Config::default() }).find("/kafka").is_none());
         for path in ["/", "", "*", "/v1/events/", "/v1/events/a/b", "/v1/eventsx", "/V1/events", "/ingestEvent/", "//livez"] {
             assert_eq!(found(path), None, "{path}");
         }
     }
 
     #[test]
-    fn everything_but_the_probes_needs_credentials() {
+    fn everything_but_the_probes_needs_credentials_and_kafka_asks_for_its_own() {
         for route in Table::new(&Config::default()).rows() {
-            let probe = matches!(route.handler, Handler::Live | Handler::Ready);
+            let probe = matches!(route.handler, Handler::Live | Handler::Ready | Handler::Tunnel);
             assert_eq!(route.authenticated, !probe, "{route:?}");
         }
     }

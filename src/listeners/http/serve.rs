@@ -6,19 +6,20 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
@@ -31,9 +32,10 @@ use super::framing;
 use super::head::{Cutter, HeadLimits};
 use super::reply::{self, Answer};
 use super::trace_context::{Context, REQUEST_ID};
+use super::upgrade::{Tunnel, Tunnels};
 use super::wire::{Notes, Patient, Wire};
 use crate::drain::{Drain, Phase};
-use crate::listeners::{Config, Peer};
+use crate::listeners::{Config, Opening, Peer};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::Bound;
 
@@ -76,11 +78,16 @@ pub struct Server {
     drain: Drain,
     http1: http1::Builder,
     http2: http2::Builder<Tasks>,
+    tunnels: Option<Tunnels>,
 }
 
+/// What a connection becomes behind its last answer.
+type Switched = OnceLock<(OnUpgrade, Tunnel)>;
+
 impl Server {
-    /// Hands requests to `door`, within the bounds of `config`, until the drain ends it.
-    pub fn new(door: Arc<Door>, config: &Config, drain: Drain) -> Self {
+    /// Hands requests to `door`, within the bounds of `config`, until the drain ends it. Without `tunnels` no connection
+    /// becomes one.
+    pub fn new(door: Arc<Door>, config: &Config, drain: Drain, tunnels: Option<Tunnels>) -> Self {
         let head =
             HeadLimits { bytes: config.max_header_bytes.as_usize(), fields: config.max_headers, uri: config.max_uri_bytes.as_usize() };
         let times = Times { head: config.header_timeout.get(), idle: config.idle_timeout.get(), answer: config.body_timeout.get() };
@@ -92,31 +99,33 @@ impl Server {
             head,
             times,
             drain,
+            tunnels,
         }
     }
 
-    /// Serves one connection to its end. `read` was read of it already; its first head must be there by `deadline`.
-    pub async fn serve<S>(self: Arc<Self>, io: S, read: BytesMut, protocol: Protocol, peer: Peer, deadline: Instant)
+    /// Serves one connection to its end. Its first head must be there by the deadline of its opening.
+    pub async fn serve<S>(self: Arc<Self>, io: S, protocol: Protocol, opening: Opening)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let address = peer.address;
+        let address = opening.peer.address;
         let patient = Patient::new(io, self.times.answer);
         // Boxed: no connection pays for the room that the other protocol needs.
         let ended = match protocol {
-            Protocol::Http1 => Box::pin(self.serve_http1(patient, read, peer, deadline)).await,
-            Protocol::Http2 => Box::pin(self.serve_http2(patient, read, peer, deadline)).await,
+            Protocol::Http1 => Box::pin(self.serve_http1(patient, opening)).await,
+            Protocol::Http2 => Box::pin(self.serve_http2(patient, opening)).await,
         };
         if let Err(error) = ended {
             tracing::debug!(%address, %error, "a connection ended with a fault");
         }
     }
 
-    async fn serve_http1<S>(self: Arc<Self>, io: Patient<S>, read: BytesMut, peer: Peer, deadline: Instant) -> hyper::Result<()>
+    async fn serve_http1<S>(self: Arc<Self>, io: Patient<S>, opening: Opening) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let notes = Arc::new(Notes::default());
+        let Opening { peer, local, read, deadline } = opening;
+        let (notes, switched) = (Arc::new(Notes::default()), Arc::new(Switched::new()));
         let mut wire = Wire::new(io, read, Cutter::new(self.head), Arc::clone(&notes), deadline, self.times.head);
         let peer = Arc::new(peer);
         let mut signal = self.drain.signal();
@@ -125,23 +134,30 @@ impl Server {
             () = signal.reached(Phase::Finishing) => return Ok(()),
         }
         let service = service_fn(|request: Request<Incoming>| {
-            let (server, notes, peer) = (Arc::clone(&self), Arc::clone(&notes), Arc::clone(&peer));
-            async move { Ok::<_, Infallible>(server.answer_http1(request, &peer, &notes).await) }
+            let (server, notes, peer, switched) = (Arc::clone(&self), Arc::clone(&notes), Arc::clone(&peer), Arc::clone(&switched));
+            async move { Ok::<_, Infallible>(server.answer_http1(request, &peer, &notes, &switched).await) }
         });
-        let mut connection = pin!(self.http1.serve_connection(TokioIo::new(wire), service));
+        let mut connection = pin!(self.http1.serve_connection(TokioIo::new(wire), service).with_upgrades());
         tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = signal.reached(Phase::Finishing) => {}
+            ended = connection.as_mut() => ended?,
+            () = signal.reached(Phase::Finishing) => {
+                // A request whose head was read is answered; a connection that waits for its next one ends now.
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await?;
+            }
         }
-        // A request whose head was read is answered; a connection that waits for its next one ends now.
-        connection.as_mut().graceful_shutdown();
-        connection.await
+        // Here, not in a task of its own: the connection keeps its slot, and the drain waits for it.
+        if let (Some((upgrade, tunnel)), Some(tunnels)) = (switched.get().cloned(), &self.tunnels) {
+            tunnels.serve((upgrade.await?, tunnel, local)).await;
+        }
+        Ok(())
     }
 
-    async fn serve_http2<S>(self: Arc<Self>, io: Patient<S>, read: BytesMut, peer: Peer, deadline: Instant) -> hyper::Result<()>
+    async fn serve_http2<S>(self: Arc<Self>, io: Patient<S>, opening: Opening) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let Opening { peer, read, deadline, .. } = opening;
         let seen = Arc::new(Seen::default());
         let frames = Frames::new(io, read, self.control_frames, Arc::clone(&seen));
         let (peer, streams) = (Arc::new(peer), Arc::new(Streams::new()));
@@ -185,8 +201,9 @@ impl Server {
         ended
     }
 
-    async fn answer_http1(&self, request: Request<Incoming>, peer: &Peer, notes: &Notes) -> Answer {
+    async fn answer_http1(&self, mut request: Request<Incoming>, peer: &Peer, notes: &Notes, switched: &Switched) -> Answer {
         let number = notes.next();
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let mut answer = match notes.refused(number) {
             // The request is a stand-in: nothing of it is the client's.
             Some(fault) => refuse(&fault, &HeaderMap::new(), Version::HTTP_11),
@@ -195,6 +212,12 @@ impl Server {
         // The client is still sending what nobody reads: the next request could not be found behind it.
         if notes.unread(number) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let (Some(upgrade), Some(tunnel)) = (upgrade, answer.extensions_mut().remove::<Tunnel>())
+            && switched.set((upgrade, tunnel)).is_ok()
+        {
+            notes.switch();
         }
         answer
     }
@@ -205,7 +228,7 @@ impl Server {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        match framing::check(&parts, &self.head) {
+        match framing::check(&parts, &self.head, self.tunnels.is_some()) {
             Ok(()) => self.door.handle(Request::from_parts(parts, body), peer).await,
             Err(fault) => refused(&fault, &parts),
         }

@@ -23,6 +23,9 @@ pub struct Config {
     pub bare_topics: Vec<String>,
     /// Number of proxies in front whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default 0: the headers are ignored.
     pub trusted_hops: u8,
+    /// Whether Kafka is spoken over WebSocket at `/kafka`, on listeners that have both doors: HTTP/1.1, binary frames, and in
+    /// them what is spoken on the Kafka port. Pages of other origins than `cors_allowed_origins` are refused. Default true.
+    pub websocket: bool,
     /// The Firebase callable function.
     pub callable: Callable,
 }
@@ -35,6 +38,7 @@ impl Default for Config {
             default_topic: String::new(),
             bare_topics: Vec::new(),
             trusted_hops: 0,
+            websocket: true,
             callable: Callable::default(),
         }
     }
@@ -154,7 +158,7 @@ fn is_origin(text: &str) -> bool {
 
 fn is_function_name(name: &str) -> bool {
     // The door's own paths stay its own.
-    let taken = ["livez", "readyz", "live", "ready", "v1"].contains(&name);
+    let taken = ["livez", "readyz", "live", "ready", "v1", "kafka"].contains(&name);
     !taken && !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 

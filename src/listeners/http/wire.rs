@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -41,6 +41,7 @@ pub struct Notes {
     ended: AtomicU64,
     answered: AtomicU64,
     refused: OnceLock<(u64, Fault)>,
+    switched: AtomicBool,
 }
 
 impl Notes {
@@ -52,6 +53,15 @@ impl Notes {
     /// Why the head of this request was refused, if it was.
     pub fn refused(&self, number: u64) -> Option<Fault> {
         self.refused.get().filter(|(at, _)| *at == number).map(|(_, fault)| fault.clone())
+    }
+
+    /// From here on the connection is not HTTP: its bytes are handed on as they come.
+    pub fn switch(&self) {
+        self.switched.store(true, Ordering::Relaxed);
+    }
+
+    fn switched(&self) -> bool {
+        self.switched.load(Ordering::Relaxed)
     }
 
     /// Whether the body of this request has not come to its end.
@@ -240,7 +250,9 @@ impl<S: AsyncRead + Unpin> Wire<S> {
     /// Reads until something can be handed on, or nothing more will come.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.cleared == 0 && !self.over {
+            if self.cleared == 0 && !self.over && self.notes.switched() {
+                (self.cleared, self.head_timer) = (self.inbound.len(), None);
+            } else if self.cleared == 0 && !self.over {
                 self.clear()?;
             }
             if self.cleared > 0 || self.over {

@@ -25,8 +25,12 @@ fn config(dir: &Path) -> Config {
     Config { tls: TlsMode::Files, cert_file: file("cert.pem"), key_file: file("key.pem"), ..Config::default() }
 }
 
+fn opened(config: &Config) -> io::Result<Option<Arc<Tls>>> {
+    Certificates::new(config).tls(&config.places()[0])
+}
+
 fn refused(dir: &Path) -> String {
-    Tls::new(&config(dir)).expect_err("refused").to_string()
+    opened(&config(dir)).expect_err("refused").to_string()
 }
 
 #[test]
@@ -46,7 +50,23 @@ fn a_certificate_of_no_use_is_refused_at_the_start_and_the_reason_is_said() {
     fs::write(dir.join("cert.pem"), "nothing").expect("written");
     assert!(refused(dir).contains("no certificate"), "{}", refused(dir));
     issue(dir, -1, 10);
-    assert!(Tls::new(&config(dir)).is_ok_and(|tls| tls.is_some()));
+    assert!(opened(&config(dir)).is_ok_and(|tls| tls.is_some()));
+}
+
+#[test]
+fn listeners_with_the_same_certificate_share_it_and_its_turns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    issue(folder.path(), -1, 10);
+    let config = config(folder.path());
+    let place = config.places().remove(0);
+    let mut certificates = Certificates::new(&config);
+    let (one, two) = (certificates.tls(&place).expect("good").expect("on"), certificates.tls(&place).expect("good").expect("on"));
+    assert!(Arc::ptr_eq(&one, &two));
+    fs::copy(folder.path().join("cert.pem"), folder.path().join("other.pem")).expect("copied");
+    let other = Place { cert_file: Some(folder.path().join("other.pem")), ..place };
+    let three = certificates.tls(&other).expect("good").expect("on");
+    assert!(!Arc::ptr_eq(&one, &three) && Arc::ptr_eq(&one.shared, &three.shared));
+    assert!(certificates.tls(&Place { tls: TlsMode::Off, ..other }).expect("nothing").is_none());
 }
 
 #[test]
@@ -54,7 +74,7 @@ fn a_changed_pair_is_taken_up_and_a_broken_one_keeps_the_old() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path();
     issue(dir, -1, 10);
-    let tls = Tls::new(&config(dir)).expect("good").expect("on");
+    let tls = opened(&config(dir)).expect("good").expect("on");
     let now = SystemTime::now();
     let mut watched = Watched { seen: tls.current.0.load().print.clone(), doubted: None, warned: now };
     let serial = || tls.current.0.load().key.cert[0].clone();
@@ -90,10 +110,10 @@ async fn a_handshake_that_stalls_ends_at_its_deadline_and_takes_nobodys_turn() {
     let folder = tempfile::tempdir().expect("a folder");
     issue(folder.path(), -1, 10);
     let config = Config { max_handshakes: 1, handshake_timeout: Span::secs(5), ..config(folder.path()) };
-    let tls = Tls::new(&config).expect("good").expect("on");
+    let tls = opened(&config).expect("good").expect("on");
     let (_silent, server) = tokio::io::duplex(1024);
     let begun = tokio::time::Instant::now();
     assert!(tls.accept(server).await.is_none());
     assert_eq!(begun.elapsed(), Duration::from_secs(5));
-    assert_eq!(tls.handshakes.available_permits(), 1);
+    assert_eq!(tls.shared.handshakes.available_permits(), 1);
 }

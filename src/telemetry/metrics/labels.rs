@@ -347,6 +347,106 @@ label! {
 }
 
 label! {
+    /// What a request of the Kafka protocol asks for.
+    KafkaApi = "api" {
+        /// A producer's batches.
+        Produce = "produce",
+        /// A consumer's question, refused.
+        Fetch = "fetch",
+        /// A consumer's question, refused.
+        ListOffsets = "list_offsets",
+        /// Where topics are.
+        Metadata = "metadata",
+        /// Where groups and transactions are.
+        FindCoordinator = "find_coordinator",
+        /// Which mechanism is used to authenticate.
+        SaslHandshake = "sasl_handshake",
+        /// What is spoken.
+        ApiVersions = "api_versions",
+        /// A producer id.
+        InitProducerId = "init_producer_id",
+        /// A message of the mechanism.
+        SaslAuthenticate = "sasl_authenticate",
+        /// Which brokers there are.
+        DescribeCluster = "describe_cluster",
+    }
+}
+
+label! {
+    /// How somebody wants to be recognized on a connection.
+    Mechanism = "mechanism" {
+        /// RFC 7677.
+        ScramSha256 = "scram_sha_256",
+        /// The same with SHA-512.
+        ScramSha512 = "scram_sha_512",
+        /// RFC 4616.
+        Plain = "plain",
+        /// RFC 7628.
+        OAuthBearer = "oauthbearer",
+    }
+}
+
+label! {
+    /// How an authentication by SASL ended.
+    SaslEnd = "outcome" {
+        /// It is known who is there.
+        Accepted = "accepted",
+        /// Not credentials of anybody here.
+        Refused = "refused",
+        /// A renewal as somebody else, or by another mechanism.
+        Changed = "changed",
+        /// Too many at once.
+        Busy = "busy",
+        /// Too many messages, or one out of place.
+        Disorder = "disorder",
+        /// Not in time.
+        Late = "late",
+    }
+}
+
+label! {
+    /// Why a connection of the Kafka door ended.
+    KafkaEnd = "reason" {
+        /// The client closed it, or was lost.
+        Client = "client",
+        /// The client was silent for too long.
+        Idle = "idle",
+        /// The gate drains.
+        Drain = "drain",
+        /// A length that no request has: not Kafka, or too large.
+        Frame = "frame",
+        /// A request that cannot be read.
+        Malformed = "malformed",
+        /// An API or a version that is not spoken here.
+        Unknown = "unknown",
+        /// It was not said in time who is there.
+        LoginLate = "login_late",
+        /// Authentication failed.
+        LoginRefused = "login_refused",
+        /// Something else than authentication before authentication, or in the midst of it.
+        LoginDisorder = "login_disorder",
+        /// Too many authentications at once.
+        LoginBusy = "login_busy",
+        /// The authentication had ended, and was not renewed.
+        Expired = "expired",
+        /// A request did not arrive in time.
+        SlowRequest = "slow_request",
+        /// The client did not take its answers.
+        SlowReader = "slow_reader",
+    }
+}
+
+label! {
+    /// Why reading of a Kafka connection paused.
+    KafkaPause = "reason" {
+        /// Too many of its requests, or too many bytes of them, are not answered yet; or the gate is full.
+        Room = "room",
+        /// Its principal owes its quotas.
+        Quota = "quota",
+    }
+}
+
+label! {
     /// A phase of the drain.
     DrainPhase = "phase" {
         /// Not ready, and every answer says so.

@@ -1,5 +1,6 @@
 //! Bytes over a socket, for what no well-behaved client would send.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,12 +25,22 @@ pub struct Wire {
 impl Wire {
     /// Connects; `protocol` is what ALPN offers: `http/1.1` or `h2`.
     pub async fn connect(gate: &Gate, protocol: &str) -> Self {
-        let tcp = TcpStream::connect(gate.https).await.expect("the door is open");
-        let Some(ca) = gate.ca() else { return Self { stream: Box::new(tcp) } };
-        let mut tls = tls_config(Some(&ca));
-        tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let plain = Self::plain(gate.https).await;
+        let Some(ca) = gate.ca() else { return plain };
+        plain.secured(&ca, Some(protocol)).await
+    }
+
+    /// Connects to an address, in plain text.
+    pub async fn plain(address: SocketAddr) -> Self {
+        Self { stream: Box::new(TcpStream::connect(address).await.expect("the door is open")) }
+    }
+
+    /// TLS on what is connected already. Without a protocol, ALPN is not offered, as Kafka's clients do.
+    pub async fn secured(self, ca: &Path, protocol: Option<&str>) -> Self {
+        let mut tls = tls_config(Some(ca));
+        tls.alpn_protocols = protocol.map(|protocol| protocol.as_bytes().to_vec()).into_iter().collect();
         let name = "localhost".try_into().expect("a name");
-        let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.expect("the door speaks TLS");
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, self.stream).await.expect("the door speaks TLS");
         Self { stream: Box::new(stream) }
     }
 

@@ -1,0 +1,204 @@
+//! A connection's way from the socket to a door: who it is, TLS, and what it speaks.
+//!
+//! Each step has a deadline, and nothing was asked yet: the drain does not wait for a client to find its first word. What
+//! has no door behind this listener is closed without an answer, in no protocol.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::server::TlsStream;
+
+use super::config::{Config, DoorName, Place, TlsMode};
+use super::http::serve::{Protocol, Server};
+use super::sniff::{self, Spoken, TLS_HANDSHAKE};
+use super::tls::Tls;
+use super::{Peer, kafka, proxy};
+use crate::drain::{Phase, Signal};
+use crate::limits::connections::Slot;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::labels::ConnectionRefusal;
+
+/// What is known of a connection when it comes to a door.
+#[derive(Debug)]
+pub struct Opening {
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// Where it connected to.
+    pub local: SocketAddr,
+    /// What was read of it already.
+    pub read: BytesMut,
+    /// By then it must have come to the point.
+    pub deadline: Instant,
+}
+
+/// The doors behind one listener; none: what speaks so is closed.
+#[derive(Debug)]
+pub(super) struct Doors {
+    pub http: Option<Arc<Server>>,
+    pub kafka: Option<Arc<kafka::Door>>,
+}
+
+/// How one listener takes connections in.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub name: String,
+    pub doors: Vec<DoorName>,
+    pub tls: Option<Arc<Tls>>,
+    plaintext: bool,
+    proxies: Vec<IpNet>,
+    /// Whether one address may have only so many connections. Behind a proxy that does not say whose they are, all come from one.
+    counted: bool,
+    head_timeout: Duration,
+    handshake_timeout: Duration,
+    /// Whether it was said that a trusted proxy sends no proper header.
+    complained: AtomicBool,
+}
+
+/// A connection of which it is known what it speaks.
+struct Arrived<S> {
+    stream: S,
+    spoken: Spoken,
+    opening: Opening,
+}
+
+enum Begun {
+    Tls(Box<Arrived<TlsStream<TcpStream>>>),
+    Plain(Arrived<TcpStream>),
+}
+
+/// The two ends of a connection, as its client sees them.
+struct Ends {
+    client: SocketAddr,
+    local: SocketAddr,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(stream: TcpStream, address: SocketAddr, mut slot: Slot, rules: &Rules, doors: &Doors, mut signal: Signal) {
+    let begun = tokio::select! {
+        begun = rules.begin(stream, address, &mut slot) => begun,
+        () = signal.reached(Phase::Finishing) => None,
+    };
+    match begun {
+        Some(Begun::Tls(arrived)) => doors.open(*arrived).await,
+        Some(Begun::Plain(arrived)) => doors.open(arrived).await,
+        None => {}
+    }
+}
+
+impl Rules {
+    pub(super) fn new(config: &Config, place: Place, tls: Option<Arc<Tls>>) -> Self {
+        Self {
+            name: place.name().to_owned(),
+            counted: place.tls != TlsMode::Front || !place.proxy_protocol.is_empty(),
+            doors: place.doors,
+            plaintext: place.plaintext,
+            proxies: place.proxy_protocol,
+            tls,
+            head_timeout: config.header_timeout.get(),
+            handshake_timeout: config.handshake_timeout.get(),
+            complained: AtomicBool::new(false),
+        }
+    }
+
+    async fn begin(&self, mut stream: TcpStream, address: SocketAddr, slot: &mut Slot) -> Option<Begun> {
+        // An answer is one write; waiting for more of it would only delay it.
+        let _ = stream.set_nodelay(true);
+        let ends = self.introduce(&mut stream, address).await?;
+        if self.counted && slot.claim(ends.client.ip()).is_err() {
+            return refuse(ends.client, ConnectionRefusal::Address);
+        }
+        match &self.tls {
+            Some(tls) if !self.plaintext || self.starts_with_tls(&stream).await? => {
+                let stream = tls.accept(stream).await?;
+                Some(Begun::Tls(Box::new(self.within_tls(stream, ends).await?)))
+            }
+            _ => {
+                let opening = self.opening(ends, false);
+                Some(Begun::Plain(told(stream, opening).await?))
+            }
+        }
+    }
+
+    /// Asks a trusted proxy whose connection this is.
+    async fn introduce(&self, stream: &mut TcpStream, address: SocketAddr) -> Option<Ends> {
+        let local = stream.local_addr().ok()?;
+        let own = Ends { client: address, local };
+        let from = address.ip().to_canonical();
+        if !self.proxies.iter().any(|network| network.contains(&from)) {
+            return Some(own);
+        }
+        match proxy::read(stream, Instant::now() + self.head_timeout).await {
+            Ok(said) => {
+                self.complained.store(false, Ordering::Relaxed);
+                Some(said.map_or(own, |ends| Ends { client: ends.source, local: ends.destination }))
+            }
+            Err(why) => {
+                if !self.complained.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%address, listener = self.name, "a connection of a trusted proxy was closed: {why}");
+                }
+                refuse(address, ConnectionRefusal::Protocol)
+            }
+        }
+    }
+
+    /// Whether the first byte is that of a handshake. It stays where it is.
+    async fn starts_with_tls(&self, stream: &TcpStream) -> Option<bool> {
+        let mut first = [0];
+        let peeked = timeout_at(Instant::now() + self.handshake_timeout, stream.peek(&mut first)).await;
+        peeked.ok()?.ok().filter(|n| *n > 0).map(|_| first[0] == TLS_HANDSHAKE)
+    }
+
+    async fn within_tls(&self, stream: TlsStream<TcpStream>, ends: Ends) -> Option<Arrived<TlsStream<TcpStream>>> {
+        let opening = self.opening(ends, true);
+        let protocol = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            Some(_) => Protocol::Http1,
+            None => return told(stream, opening).await,
+        };
+        Some(Arrived { stream, spoken: Spoken::Http(protocol), opening })
+    }
+
+    fn opening(&self, ends: Ends, tls: bool) -> Opening {
+        let peer = Peer { address: ends.client, tls };
+        Opening { peer, local: ends.local, read: BytesMut::new(), deadline: Instant::now() + self.head_timeout }
+    }
+}
+
+/// Looks at the first bytes.
+async fn told<S: AsyncRead + Unpin>(mut stream: S, opening: Opening) -> Option<Arrived<S>> {
+    let (spoken, read) = sniff::sniff(&mut stream, opening.deadline).await?;
+    Some(Arrived { stream, spoken, opening: Opening { read, ..opening } })
+}
+
+impl Doors {
+    async fn open<S>(&self, arrived: Arrived<S>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Arrived { stream, spoken, opening } = arrived;
+        match (spoken, &self.http, &self.kafka) {
+            (Spoken::Http(protocol), Some(server), _) => Arc::clone(server).serve(stream, protocol, opening).await,
+            (Spoken::Kafka, _, Some(door)) => {
+                let Opening { peer, local, read, deadline } = opening;
+                let arrival = kafka::Arrival { peer, local, principal: None, read, deadline };
+                // Boxed: no connection pays for the room that the other protocol needs.
+                Box::pin(Arc::clone(door).serve(stream, arrival)).await;
+            }
+            _ => drop(refuse::<()>(opening.peer.address, ConnectionRefusal::Protocol)),
+        }
+    }
+}
+
+/// Counts a connection that is closed before a door.
+fn refuse<T>(address: SocketAddr, reason: ConnectionRefusal) -> Option<T> {
+    metrics().connections_refused.at(reason).inc();
+    tracing::debug!(%address, reason = reason.as_str(), "a connection was closed before a door");
+    None
+}
