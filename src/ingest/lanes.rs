@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout_at};
 
 use super::Ingest;
-use super::records::{Answer, RETRY_AFTER, count};
+use super::records::{Answer, RETRY_AFTER, count, look_at};
 use crate::event::Topic;
 use crate::inbox::row::{Content, Parcel};
 use crate::inbox::{Settlement, StoreError, not_before_ms};
@@ -317,6 +317,9 @@ impl Ingest {
 
     /// Stores a batch, and answers after the commit. If it is still on its way upstream, its late answer settles the row.
     async fn store_records(&self, trial: Trial, mut sent: Option<Sent>, started: Instant) -> Answer {
+        if let Some(demands) = trial.original.demands() {
+            look_at(trial.original.batch(), demands).await?;
+        }
         let (name, original) = (trial.original.name(), &trial.original);
         sent.iter_mut().for_each(Sent::not_waited_for);
         let pending = sent.is_some();

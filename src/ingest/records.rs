@@ -16,7 +16,7 @@ use crate::auth::Principal;
 use crate::event::{Origin, Topic};
 use crate::limits::inflight::InFlight;
 use crate::receipt::{Doubt, Landed, Refusal};
-use crate::records::{Compression, RecordBatch};
+use crate::records::{Compression, Demands, RecordBatch};
 use crate::route::{Bounds, RouteConfig, RoutedRecords, refusal_of};
 use crate::sink::catalog::Facts;
 use crate::sink::raw::lane_of;
@@ -191,9 +191,12 @@ impl Ingest {
         if !(0..facts.partitions).contains(&part.partition) {
             return Err(Refusal::Denied { topic: part.topic.to_string() });
         }
-        look_at(&part.batch, &facts.bounds, origin).await?;
+        let demands = facts.bounds.demands(origin.arrived);
+        if !part.batch.claims(&demands) {
+            look_at(&part.batch, &demands).await?;
+        }
         let foreign = part.batch.producer().is_some_and(|producer| !self.producer_ids.owns(principal, producer.id));
-        self.table.route_records(&share.permit, &facts.bounds, part.partition, part.batch, foreign)
+        self.table.route_records(&share.permit, &facts.bounds, demands, part.partition, part.batch, foreign)
     }
 
     /// What the principal owes when all that can be taken is charged.
@@ -237,13 +240,13 @@ impl Ingest {
     }
 }
 
-/// What the topic demands of every record, held against the batch before anything is acknowledged, broker up or down.
-async fn look_at(batch: &RecordBatch, bounds: &Bounds, origin: &Origin) -> Result<(), Refusal> {
-    let demands = bounds.demands(origin.arrived);
+/// Holds what the topic demands against every record. A broker does so itself; so this is for what it would refuse by its
+/// header already, and for what the inbox is to keep: there nobody else would look before it is acknowledged.
+pub(super) async fn look_at(batch: &RecordBatch, demands: &Demands) -> Result<(), Refusal> {
     if batch.compression() == Compression::None || batch.bytes().len() <= LARGE {
-        return batch.check(&demands).map_err(refusal_of);
+        return batch.check(demands).map_err(refusal_of);
     }
-    let batch = batch.clone();
+    let (batch, demands) = (batch.clone(), *demands);
     let looked = tokio::task::spawn_blocking(move || batch.check(&demands)).await;
     looked.map_err(|_| Refusal::Internal)?.map_err(refusal_of)
 }

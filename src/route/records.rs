@@ -23,6 +23,7 @@ pub struct RoutedRecords {
     principal: String,
     batch: RecordBatch,
     name: DocumentName,
+    demands: Option<Demands>,
     inbox: bool,
 }
 
@@ -47,7 +48,7 @@ impl RoutedRecords {
     /// What was acknowledged is delivered even if the grant is gone since: callable only under `inbox/` (held by `tests/layering.rs`).
     pub fn restore(row: RestoredRecords) -> Self {
         let RestoredRecords { id, topic, partition, principal, batch, name } = row;
-        Self { id, topic, partition, principal, batch, name, inbox: true }
+        Self { id, topic, partition, principal, batch, name, demands: None, inbox: true }
     }
 
     /// By what a person finds it in the inbox. No consumer sees it: not one byte of a batch is ours.
@@ -78,6 +79,11 @@ impl RoutedRecords {
     /// Who wrote it, as it stands in the batch.
     pub fn producer(&self) -> Option<Producer> {
         self.batch.producer()
+    }
+
+    /// What its records must meet before the inbox may have it; none: they have met it.
+    pub fn demands(&self) -> Option<&Demands> {
+        self.demands.as_ref()
     }
 
     /// Whether its route has an inbox.
@@ -145,11 +151,12 @@ pub fn refusal_of(bad: BadRecord) -> Refusal {
 }
 
 impl Table {
-    /// Uses the permit for one batch of its topic. Its records have been looked at where that was needed.
+    /// Uses the permit for one batch of its topic. Its header meets the demands; whether its records do is asked by who takes it.
     pub fn route_records(
         &self,
         permit: &Permit,
         bounds: &Bounds,
+        demands: Demands,
         partition: i32,
         batch: RecordBatch,
         foreign: bool,
@@ -171,6 +178,7 @@ impl Table {
             // An id that is not this principal's must not meet the numbers of the one whose it is.
             batch: if foreign { batch.strip() } else { batch },
             name,
+            demands: Some(demands),
             inbox: row.inbox,
         })
     }

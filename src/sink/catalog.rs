@@ -120,12 +120,23 @@ impl Catalog {
     /// however many topics a batch has.
     pub async fn look(&self, topic: &Topic, begun: Instant) -> Lookup {
         let now = self.peek(topic);
-        let left = MAX_WAIT.saturating_sub(begun.elapsed());
-        if matches!(now, Lookup::Known(_)) || left.is_zero() || !self.is_worth_waiting() {
+        if matches!(now, Lookup::Known(_)) || !self.is_worth_waiting() {
             return now;
         }
-        self.refreshed(left).await;
-        self.peek(topic)
+        let left = MAX_WAIT.saturating_sub(begun.elapsed());
+        if !left.is_zero() {
+            self.refreshed(left).await;
+        }
+        match self.peek(topic) {
+            // A slow broker's topic may have been made since.
+            Lookup::Absent if self.is_older_than(begun) => Lookup::Unsure,
+            known => known,
+        }
+    }
+
+    /// Whether the catalog was fetched well before a question, and its broker still answers: it may be otherwise by now.
+    fn is_older_than(&self, begun: Instant) -> bool {
+        self.is_worth_waiting() && self.age().is_none_or(|age| age > begun.elapsed() + MIN_BETWEEN)
     }
 
     /// A catalog of this very moment need not be asked for again: a flood of unknown names costs one fetch each 200 ms. And
