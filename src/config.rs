@@ -33,7 +33,7 @@ pub struct Config {
     pub listeners: listeners::Config,
     /// The HTTPS door: its routes, bodies and origins.
     pub http: door::Config,
-    /// The Kafka door: what producers are told to connect to, who its one user is where there is no file of them, its bounds.
+    /// The Kafka door: what producers are told to connect to, and its bounds.
     pub kafka: listeners::kafka::Config,
     /// Who is let in: the issuers of tokens and their keys, and users with passwords.
     pub auth: auth::Config,

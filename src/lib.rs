@@ -23,6 +23,10 @@
 //!      partition is closed, and waits for each one's report until its deadline;
 //!    - what was not acknowledged by then goes to the [`inbox`], and is answered after the commit that holds it. The
 //!      producer may still have it: its late report settles the row.
+//!
+//!    The record batches of Kafka producers ([`listeners::kafka`]) go the same way, byte for byte:
+//!    [`ingest::Ingest::admit`] asks the same questions, puts each [`records::RecordBatch`] into its [`lane`], and the
+//!    [raw leg](sink::raw) or the inbox takes it when its turn has come.
 //! 5. One outcome for each event, a [`receipt::Receipt`] or a [`receipt::Refusal`], is counted and goes back to the door, whose
 //!    `reply` writes it in its own manner. The guard drops.
 //! 6. Later, when the breaker has closed, [`inbox::replay`] sends what the inbox holds, in the order of arrival within a

@@ -55,8 +55,38 @@ pub struct SinkStatus {
     pub queue_messages: u64,
     /// Bytes that the producer holds.
     pub queue_bytes: u64,
+    /// The way of Kafka producers' batches, which go over connections of their own; none: no broker is configured.
+    pub raw: Option<RawStatus>,
     /// What is known of the topics.
     pub catalog: CatalogStatus,
+}
+
+/// The way of Kafka producers' batches.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RawStatus {
+    /// Whether the brokers are trusted with batches.
+    pub breaker: Breaker,
+    /// Seconds since the breaker came into this state.
+    pub since_s: u64,
+    /// Bytes of batches that wait for their turn.
+    pub waiting_bytes: u64,
+    /// Lanes (a producer and a partition) that are remembered.
+    pub lanes: u64,
+    /// The brokers that are known.
+    pub brokers: Vec<RawBroker>,
+}
+
+/// A broker, as Kafka producers' batches meet it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RawBroker {
+    /// Where it is.
+    pub address: String,
+    /// Connections that stand.
+    pub connections: u64,
+    /// Batches that wait for its answer.
+    pub in_flight: u64,
+    /// What keeps us from connecting, if something does.
+    pub fault: Option<String>,
 }
 
 /// The state of trust in the sink.

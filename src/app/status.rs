@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admin::status::{
-    AuthStatus, Breaker, CatalogStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, SinkStatus, Status, TopicStatus,
-    UsersStatus,
+    AuthStatus, Breaker, CatalogStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, RawBroker, RawStatus, SinkStatus, Status,
+    TopicStatus, UsersStatus,
 };
 use crate::auth::Authenticator;
 use crate::drain::{Phase, Signal};
@@ -14,6 +14,8 @@ use crate::limits::inflight::Meter;
 use crate::listeners::{Listener, Listeners, MAIN, TlsMode};
 use crate::sink::Sink;
 use crate::sink::breaker::State;
+use crate::sink::forward::BrokerStatus;
+use crate::sink::raw::Raw;
 
 use super::App;
 
@@ -97,16 +99,13 @@ impl Source {
         };
         let catalog = self.sink.catalog();
         SinkStatus {
-            breaker: match self.sink.breaker().state() {
-                State::Closed => Breaker::Closed,
-                State::HalfOpen => Breaker::HalfOpen,
-                State::Open => Breaker::Open,
-            },
+            breaker: shown(self.sink.breaker().state()),
             since_s: self.sink.breaker().history().1.elapsed().as_secs(),
             brokers: self.brokers.clone(),
             last_error: self.sink.last_error(),
             queue_messages: self.sink.queued(),
             queue_bytes: self.sink.queued_bytes(),
+            raw: self.sink.raw().map(raw),
             catalog: CatalogStatus {
                 topics: catalog.topics().into_iter().map(topic).collect(),
                 age_s: catalog.age().map(|age| age.as_secs()),
@@ -155,4 +154,28 @@ fn listener(listener: &Listener) -> ListenerStatus {
     };
     let name = if listener.name() == MAIN { "https" } else { listener.name() };
     ListenerStatus { name: name.to_owned(), address: listener.address().to_string(), tls: tls.to_owned() }
+}
+
+const fn shown(state: State) -> Breaker {
+    match state {
+        State::Closed => Breaker::Closed,
+        State::HalfOpen => Breaker::HalfOpen,
+        State::Open => Breaker::Open,
+    }
+}
+
+fn raw(leg: &Raw) -> RawStatus {
+    let broker = |seen: BrokerStatus| RawBroker {
+        address: seen.address,
+        connections: seen.connections as u64,
+        in_flight: seen.in_flight as u64,
+        fault: seen.last_error.filter(|_| seen.down),
+    };
+    RawStatus {
+        breaker: shown(leg.breaker().state()),
+        since_s: leg.breaker().history().1.elapsed().as_secs(),
+        waiting_bytes: leg.upstream().waiting_bytes(),
+        lanes: leg.lanes().len() as u64,
+        brokers: leg.upstream().status().into_iter().map(broker).collect(),
+    }
 }

@@ -22,7 +22,7 @@ use super::jws::{Compact, MAX_TOKEN_BYTES, Members};
 use super::key::{Algorithm, Key};
 use super::principal::Principal;
 use super::tokens::{Now, Tokens};
-use super::users::{Users, UsersStatus};
+use super::users::{USERS_ISSUER, Users, UsersStatus};
 use crate::drain::Signal;
 use crate::receipt::Refusal;
 use crate::telemetry::metrics;
@@ -144,6 +144,15 @@ impl Authenticator {
         let mut status: Vec<_> = self.issuers.values().map(|issuer| issuer.status(now)).collect();
         status.sort_by(|one, other| one.name.cmp(&other.name));
         status
+    }
+
+    /// Whether a long connection's principal still stands. A user stands until the file says otherwise; a token until it ends,
+    /// whatever became of its issuer's keys meanwhile.
+    pub fn stands(&self, principal: &Principal) -> bool {
+        match (&self.users, principal.expires()) {
+            (Some(users), None) if principal.issuer() == USERS_ISSUER => users.stands(principal),
+            (_, expires) => expires.is_none_or(|ends| ends > std::time::SystemTime::now()),
+        }
     }
 
     /// Who is there? All of no says the same; the reason is counted, and in a debug line.

@@ -45,6 +45,11 @@ impl Principal {
         Self::new(issuer, subject, "standard", grants, None)
     }
 
+    /// Whether both come from the same reading of the same credentials.
+    pub(in crate::auth) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// `<issuer>:<subject>`: one name for one somebody, over all doors.
     pub fn name(&self) -> &str {
         &self.0.name

@@ -193,6 +193,11 @@ impl Users {
         context.sign().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
+    /// Whether somebody who was let in would be let in still: not removed since, and with the same password and rights.
+    pub fn stands(&self, principal: &Principal) -> bool {
+        self.book.load().users.get(principal.subject()).is_some_and(|known| known.principal.is(principal))
+    }
+
     /// What is known of them now.
     pub fn status(&self) -> UsersStatus {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,7 +235,8 @@ impl Users {
         }
         let before = self.book.load();
         let trouble = match Book::read(Some(path), self.given.as_ref(), before.generation + 1) {
-            Ok(book) => {
+            Ok(mut book) => {
+                book.keep_who_is_the_same(&before);
                 tracing::info!(file = %path.display(), users = book.users.len(), "the users' file has changed and is in use");
                 self.book.store(Arc::new(book));
                 self.remembered.invalidate_all();
@@ -266,6 +272,19 @@ impl Book {
             (name, Known { principal, verifiers: user.verifiers })
         };
         Self { print, generation, phantoms: phantom_key(&register), users: register.users.into_iter().map(known).collect(), rounds }
+    }
+
+    /// Whoever has not changed stays the very same principal, so that a long connection of theirs still stands.
+    fn keep_who_is_the_same(&mut self, before: &Self) {
+        for (name, known) in &mut self.users {
+            let same = |old: &&Known| {
+                let (old, new) = (&old.principal, &known.principal);
+                old.tier() == new.tier() && old.grants() == new.grants()
+            };
+            if let Some(old) = before.users.get(name).filter(same).filter(|old| old.verifiers == known.verifiers) {
+                known.principal = old.principal.clone();
+            }
+        }
     }
 
     fn claimed(&self, name: &str, mechanism: Mechanism) -> Claimed {

@@ -94,6 +94,12 @@ function show(s) {
   write("queue", `${many(s.sink.queue_messages, "event")}, ${bytes(s.sink.queue_bytes)}`);
   write("catalog", s.sink.catalog.age_s == null ? "never fetched" : `${span(s.sink.catalog.age_s)} old`);
   write("last-error", s.sink.last_error ?? "none");
+  const trust = { closed: ["trusted", "good"], half_open: ["being tried", "warn"], open: ["not trusted", "bad"] };
+  write("raw-breaker", ...(s.sink.raw ? trust[s.sink.raw.breaker] : ["no broker", "warn"]));
+  write("raw-waiting", s.sink.raw ? `${bytes(s.sink.raw.waiting_bytes)}, ${many(s.sink.raw.lanes, "lane")}` : "nothing");
+  table("raw-brokers", (s.sink.raw?.brokers ?? []).map((b) => [
+    { text: b.address, fault: b.fault ?? undefined }, { text: count(b.connections), kind: "number" }, { text: count(b.in_flight), kind: "number" },
+  ]), "none met yet");
   write("tier", s.inbox.tier);
   write("held", many(s.inbox.held, "row"));
   write("poison", many(s.inbox.poison, "row"));

@@ -154,6 +154,25 @@ async fn a_user_is_who_the_file_says_until_the_file_says_otherwise() {
 }
 
 #[tokio::test]
+async fn who_was_let_in_stands_until_the_file_changes_them_whatever_becomes_of_others() {
+    let place = place();
+    let ada = || ("ada", user(PASSWORD, 4_096));
+    let kept = ada();
+    register(&[kept.clone(), ("bob", user(PASSWORD, 4_096))]).write(&place.path).expect("written");
+    let users = Users::open(Some(&place.path), None).expect("opened");
+    let (a, b) = (users.verify_password("ada", &Secret::new(PASSWORD)).await, users.verify_password("bob", &Secret::new(PASSWORD)).await);
+    let (a, b) = (a.expect("ada"), b.expect("bob"));
+    assert!(users.stands(&a) && users.stands(&b));
+    let seen = users.look(users.book.load().print);
+    register(&[kept, ("eve", user(PASSWORD, 4_096))]).write(&place.path).expect("written");
+    let seen = users.look(seen);
+    assert!(users.stands(&a) && !users.stands(&b), "bob is removed");
+    register(&[ada()]).write(&place.path).expect("written");
+    users.look(seen);
+    assert!(!users.stands(&a), "the same password with another salt is another one, as far as anybody can know");
+}
+
+#[tokio::test]
 async fn a_failure_is_answered_late_and_a_right_password_is_stretched_once() {
     let place = place();
     register(&[("ada", user(PASSWORD, 4_096))]).write(&place.path).expect("written");

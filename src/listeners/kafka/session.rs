@@ -193,7 +193,8 @@ impl Session {
             },
             State::Fresh => return Ok(None),
         };
-        if login.ended() && !request.api.strangers {
+        let stands = || self.door.parts.authenticator.stands(&login.principal);
+        if !request.api.strangers && (login.ended() || !stands()) {
             return Err(KafkaEnd::Expired);
         }
         Ok(Some(login.principal.clone()))

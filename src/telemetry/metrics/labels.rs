@@ -427,7 +427,7 @@ label! {
         LoginDisorder = "login_disorder",
         /// Too many authentications at once.
         LoginBusy = "login_busy",
-        /// The authentication had ended, and was not renewed.
+        /// The authentication had ended and was not renewed, or the user was removed or changed.
         Expired = "expired",
         /// A request did not arrive in time.
         SlowRequest = "slow_request",
