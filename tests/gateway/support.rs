@@ -20,8 +20,9 @@ pub mod process;
 pub mod scripted_broker;
 pub mod security;
 pub mod stopwatch;
-pub mod verdict;
 pub mod trunk;
+
+pub mod verdict;
 pub mod websocket;
 pub mod wire;
 
