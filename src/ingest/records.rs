@@ -195,8 +195,10 @@ impl Ingest {
         if !part.batch.claims(&demands) {
             look_at(&part.batch, &demands).await?;
         }
+        // An id that is not this principal's must not meet the numbers of the one whose it is.
         let foreign = part.batch.producer().is_some_and(|producer| !self.producer_ids.owns(principal, producer.id));
-        self.table.route_records(&share.permit, &facts.bounds, demands, part.partition, part.batch, foreign)
+        let batch = if foreign { part.batch.strip() } else { part.batch };
+        self.table.route_records(&share.permit, &facts.bounds, demands, part.partition, batch)
     }
 
     /// What the principal owes when all that can be taken is charged.

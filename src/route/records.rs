@@ -159,7 +159,6 @@ impl Table {
         demands: Demands,
         partition: i32,
         batch: RecordBatch,
-        foreign: bool,
     ) -> Result<RoutedRecords, Refusal> {
         let Some(row) = self.row(permit.topic()) else {
             return Err(Refusal::Denied { topic: permit.topic().to_string() });
@@ -175,8 +174,7 @@ impl Table {
             topic: permit.topic().clone(),
             partition,
             principal: principal.to_owned(),
-            // An id that is not this principal's must not meet the numbers of the one whose it is.
-            batch: if foreign { batch.strip() } else { batch },
+            batch,
             name,
             demands: Some(demands),
             inbox: row.inbox,

@@ -24,7 +24,7 @@ enum Target {
 }
 
 /// Where they connect to unless `KAFKA_TARGET` says something else.
-const DEFAULT_TARGET: Target = Target::Direct;
+const DEFAULT_TARGET: Target = Target::Gate;
 
 impl Target {
     fn chosen() -> Self {

@@ -21,6 +21,7 @@ pub mod scripted_broker;
 pub mod security;
 pub mod stopwatch;
 pub mod trunk;
+
 pub mod verdict;
 pub mod websocket;
 pub mod wire;

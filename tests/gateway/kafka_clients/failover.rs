@@ -60,7 +60,7 @@ impl Writers {
         for (client, idempotent) in clients {
             let run = format!("{client:?}-{}", idempotent.map_or("default".to_owned(), |yes| format!("idempotent-{yes}")));
             let topic = format!("events-{run}");
-            stage.cluster.create_topic(&topic, PARTITIONS, &[]).await;
+            stage.create_topic(&topic, PARTITIONS).await;
             let order = Order::new(stage.plain(stage.login("SCRAM-SHA-256").await), &topic, &run);
             // At the gate any acknowledgement is worth the same; at the brokers it is what one asks for.
             let acks = (Target::chosen() == Target::Direct && !client.all_by_default()).then_some("all");

@@ -67,7 +67,7 @@ async fn assert_delivers(stage: &Stage, address: &Address, run: &str) {
 /// Both ways in, at a gate before brokers as they are, or as narrow as Redpanda.
 async fn assert_both_ways(narrow: bool) {
     let stage = Stage::new(Wish { plaintext: true, narrow, ..Wish::default() }).await;
-    stage.cluster.create_topic(EVENTS_TOPIC, 3, &[]).await;
+    stage.create_topic(EVENTS_TOPIC, 3).await;
     let login = stage.login("SCRAM-SHA-256").await;
     assert_delivers(&stage, &stage.secure(login.clone()), "with-tls").await;
     if stage.gate.is_some() {

@@ -13,7 +13,7 @@ use crate::support::gate::{Gate, Setup};
 use crate::support::kafka_clients::{Address, Login};
 use crate::support::probe::Probe;
 use crate::support::security::{PASSWORD, USER};
-use crate::support::{eventually, free_port, not_run};
+use crate::support::{DEADLINE, eventually, free_port, not_run};
 
 use super::{DENIED_TOPIC, PARTITIONS, REPLAYED, TOPIC, Target};
 
@@ -125,6 +125,14 @@ impl Stage {
         add_user(&setup, SLOW_USER, "small").await;
         let gate = setup.start().await;
         Self { cluster, gate: Some(gate), probe }
+    }
+
+    /// Makes a topic, and waits until a gate knows it too: until then it would be one that is not there.
+    pub async fn create_topic(&self, name: &str, partitions: i32) {
+        self.cluster.create_topic(name, partitions, &[]).await;
+        let Some(gate) = &self.gate else { return };
+        let known = async || gate.admin_get("/status").await.text().contains(&format!("\"{name}\"")).then_some(());
+        eventually("the gate knows a new topic", DEADLINE, known).await;
     }
 
     /// Where clients connect to with TLS.

@@ -24,7 +24,7 @@ pub const SIZE: usize = 3;
 /// How soon a broker is taken for dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailOver {
-    /// After one or two seconds: for tests in which one dies.
+    /// After two to four seconds: for tests in which one dies.
     Quick,
     /// After nine, as Kafka comes: for tests in which none does, and a busy machine must not look like a death.
     Calm,
@@ -183,12 +183,13 @@ impl Cluster {
         self.process(place).signal("CONT");
     }
 
-    /// The place of a broker that leads a partition of this topic and is not the controller, whose end takes longer.
+    /// The place of a broker that leads a partition of this topic, if possible not the controller, whose end takes longer.
     pub async fn leader(&self, topic: &str) -> usize {
         let leaders = self.reader().leaders_of(topic).await;
         let place = |id: i32| usize::try_from(id).expect("1 to 3") - 1;
         let controller = self.controller().await;
-        leaders.into_iter().map(place).find(|at| *at != controller).expect("not all partitions have one leader")
+        // On a stalled machine the controller can be the only one that is not taken for dead.
+        leaders.into_iter().filter(|id| *id > 0).map(place).find(|at| *at != controller).unwrap_or(controller)
     }
 
     async fn controller(&self) -> usize {
@@ -301,13 +302,13 @@ allow.everyone.if.no.acl.found=true
 ";
 
 const QUICK_PROPERTIES: &str = "\
-# A dead broker is replaced within a second, the controller within two. A fetch timeout of 500 or less elects for ever.
-broker.heartbeat.interval.ms=100
-broker.session.timeout.ms=1000
+# A dead broker is replaced within two seconds, the controller within four; a machine that is busy for one kills nobody. A fetch timeout of 500 or less elects for ever.
+broker.heartbeat.interval.ms=200
+broker.session.timeout.ms=2000
 controller.quorum.election.timeout.ms=500
 controller.quorum.election.backoff.max.ms=200
-controller.quorum.fetch.timeout.ms=1000
-controller.quorum.request.timeout.ms=1000
+controller.quorum.fetch.timeout.ms=2000
+controller.quorum.request.timeout.ms=2000
 replica.lag.time.max.ms=2000
 replica.fetch.wait.max.ms=100
 replica.fetch.backoff.ms=100

@@ -14,6 +14,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+const UNSUPPORTED_VERSION: i16 = 35;
+
 /// The proxy, until it is dropped.
 pub struct Probe {
     port: u16,
@@ -136,6 +138,9 @@ fn read(raw: Bytes, asked: &HashMap<i32, (i16, i16)>) -> Told {
     };
     let mut body = raw.clone();
     let header = ResponseHeader::decode(&mut body, kind.response_header_version(version));
+    // Who asks for a version of it that is not known is told so in the oldest one.
+    let error = body.first_chunk::<2>().map(|code| i16::from_be_bytes(*code));
+    let version = if kind == ApiKey::ApiVersions && error == Some(UNSUPPORTED_VERSION) { 0 } else { version };
     let decoded = header.and_then(|_| ResponseKind::decode(kind, &mut body, version));
     let unreadable = decoded.is_err() || !body.is_empty();
     let decoded = decoded.map_or_else(|error| error.to_string(), |answer| format!("{answer:?}"));
