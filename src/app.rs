@@ -243,7 +243,7 @@ impl App {
     async fn warm_up(&self) {
         if self.tiers.sink.has_broker() && tokio::time::timeout(WARM_UP, self.tiers.sink.warm_up()).await.is_err() {
             tracing::warn!("the broker does not answer yet: events take the inbox until it does");
-            self.tiers.sink.breaker().distrust(Instant::now());
+            self.tiers.sink.distrust(Instant::now());
         }
     }
 

@@ -198,6 +198,12 @@ impl Sink {
         let _ = looked.await;
     }
 
+    /// The broker was waited for at the start and did not come: both legs begin without trust.
+    pub fn distrust(&self, now: Instant) {
+        self.breaker.distrust(now);
+        self.raw.iter().for_each(|raw| raw.breaker().distrust(now));
+    }
+
     /// Sends parts, each with its topic's number of partitions (none: no catalog was ever seen), and waits for each
     /// one's fate until the deadline, which counts from `started`.
     pub async fn send(&self, parts: Vec<(Routed, Option<i32>)>, started: Instant) -> Vec<Fate> {
