@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,13 @@ pub struct Process {
 struct Log {
     lines: Mutex<Vec<String>>,
     grown: Condvar,
+    /// Pipes that may still bring something: a program's last words come after its end.
+    open: AtomicUsize,
 }
 
 impl Log {
     fn read(self: Arc<Self>, from: impl Read + Send + 'static) {
+        self.open.fetch_add(1, Ordering::SeqCst);
         std::thread::spawn(move || {
             let mut from = BufReader::new(from);
             let mut line = Vec::new();
@@ -34,6 +38,7 @@ impl Log {
                 self.grown.notify_all();
                 line.clear();
             }
+            self.open.fetch_sub(1, Ordering::SeqCst);
         });
     }
 }
@@ -64,7 +69,7 @@ impl Process {
         let end = Instant::now() + deadline;
         let mut seen = 0;
         loop {
-            let gone = self.exited().is_some();
+            let gone = self.is_silent();
             let lines = self.log.lines.lock().expect("no reader panics");
             if let Some(found) = lines[seen..].iter().find_map(|line| pick(line)) {
                 return found;
@@ -83,7 +88,7 @@ impl Process {
     pub async fn line<T>(&mut self, what: &str, deadline: Duration, pick: impl Fn(&str) -> Option<T>) -> T {
         let end = Instant::now() + deadline;
         loop {
-            let gone = self.exited().is_some();
+            let gone = self.is_silent();
             let lines = self.lines();
             if let Some(found) = lines.iter().find_map(|line| pick(line)) {
                 return found;
@@ -91,6 +96,11 @@ impl Process {
             assert!(!gone && Instant::now() < end, "{} did not say: {what}\n{}", self.name, tail(&lines));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Whether it has ended, and all that it said was read.
+    fn is_silent(&mut self) -> bool {
+        self.exited().is_some() && self.log.open.load(Ordering::SeqCst) == 0
     }
 
     /// Its exit status, if it has ended.
