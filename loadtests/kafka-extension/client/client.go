@@ -38,7 +38,7 @@ func (c Config) Options() ([]kgo.Opt, error) {
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
 		kgo.RetryTimeout(deliveryTimeout),
 	}
-	secure, err := c.secure()
+	secure, err := c.Secure()
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,8 @@ func (c Config) mechanism() (sasl.Mechanism, error) {
 	return nil, fmt.Errorf("no mechanism %q: SCRAM-SHA-256, SCRAM-SHA-512 or PLAIN", c.Mechanism)
 }
 
-func (c Config) secure() (*tls.Config, error) {
+// Secure is TLS with the certificate authority of c.
+func (c Config) Secure() (*tls.Config, error) {
 	if c.CA == "" {
 		return &tls.Config{}, nil
 	}
