@@ -1,6 +1,14 @@
 # shellcheck shell=bash
-# a short load test: error rate, p95, and that every accepted event is in the broker
+# short load tests by HTTPS, Kafka, Kafka over WebSocket: error rate, p95, and that every accepted event is in the broker
 need kafka k6
-rc=0
-loadtests/run https --duration "$([ -n "${SLUICEGATE_FULL:-}" ] && echo 60s || echo 10s)" || rc=$?
-if [ $rc = 0 ]; then passed 1; else failed 1 "a threshold was missed, or an accepted event was not found"; fi
+https=10s kafka=5s
+[ -z "${SLUICEGATE_FULL:-}" ] || https=60s kafka=60s
+load() { # WHAT DURATION
+  local rc=0
+  echo "--- $1"
+  loadtests/run "$1" --duration "$2" || rc=$?
+  if [ $rc = 0 ]; then passed 1; else failed 1 "$1: a threshold was missed, or an accepted event was not found"; fi
+}
+load https "$https"
+load kafka "$kafka"
+load kafka-websocket "$kafka"

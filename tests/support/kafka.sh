@@ -91,11 +91,16 @@ kafka_end() { # TOPIC: how many records it holds, over all partitions
   kafka_tool org.apache.kafka.tools.GetOffsetShell --bootstrap-server "$BROKERS" --topic "$1" | awk -F: '{ n += $3 } END { print n + 0 }'
 }
 
-kafka_ids() { # TOPIC: the header x-deml-event-id of every record, one a line
-  local end
-  end=$(kafka_end "$1")
+kafka_read() { # TOPIC PROPERTY=VALUE...: every record, one a line, as the formatter's properties say
+  local end topic=$1 shown=()
+  shift
+  end=$(kafka_end "$topic")
   [ "$end" -gt 0 ] || return 0
-  kafka_tool org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server "$BROKERS" --topic "$1" --from-beginning \
-    --max-messages "$end" --timeout-ms 20000 --formatter-property print.headers=true --formatter-property print.value=false 2>/dev/null |
-    grep -o 'x-deml-event-id:[^,[:space:]]*' | cut -d: -f2-
+  for _; do shown+=(--formatter-property "$1"); shift; done
+  kafka_tool org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server "$BROKERS" --topic "$topic" --from-beginning \
+    --max-messages "$end" --timeout-ms 20000 "${shown[@]}" 2>/dev/null
 }
+
+# One a line, of every record of TOPIC: its header x-deml-event-id; its key.
+kafka_ids() { kafka_read "$1" print.headers=true print.value=false | grep -o 'x-deml-event-id:[^,[:space:]]*' | cut -d: -f2-; }
+kafka_keys() { kafka_read "$1" print.key=true print.value=false; }

