@@ -16,6 +16,7 @@ mod http_drain;
 mod http_framing;
 mod kafka_clients;
 mod lanes;
+mod lanes_kafka;
 mod parts;
 mod path;
 mod port;

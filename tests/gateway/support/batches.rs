@@ -27,8 +27,17 @@ fn parse(bytes: Bytes) -> RecordBatch {
     RecordBatch::parse(bytes).expect("a batch")
 }
 
+/// A batch of one record with this key, so many milliseconds ahead of now.
+pub fn dated(producer: Option<Producer>, key: Option<&str>, ahead_ms: i64, value: &str) -> RecordBatch {
+    parse(made(producer, key, ahead_ms, &[value]))
+}
+
 /// The same as bytes.
 pub fn bytes<V: AsRef<[u8]>>(producer: Option<Producer>, values: &[V]) -> Bytes {
+    made(producer, None, 0, values)
+}
+
+fn made<V: AsRef<[u8]>>(producer: Option<Producer>, key: Option<&str>, ahead_ms: i64, values: &[V]) -> Bytes {
     let producer = producer.unwrap_or(Producer { id: -1, epoch: -1, sequence: -1 });
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later than 1970");
     let record = |(at, value): (usize, &V)| Record {
@@ -41,8 +50,8 @@ pub fn bytes<V: AsRef<[u8]>>(producer: Option<Producer>, values: &[V]) -> Bytes 
         timestamp_type: TimestampType::Creation,
         offset: at as i64,
         sequence: producer.sequence.wrapping_add(at as i32),
-        timestamp: now.as_millis() as i64,
-        key: None,
+        timestamp: now.as_millis() as i64 + ahead_ms,
+        key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
         value: Some(Bytes::copy_from_slice(value.as_ref())),
         headers: [(StrBytes::from_static_str("made-by"), Some(Bytes::from_static(b"a test")))].into_iter().collect(),
     };

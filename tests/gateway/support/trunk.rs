@@ -71,7 +71,11 @@ impl Trunk {
 
     /// Takes in one request of a connection.
     pub async fn admit(&self, connection: u64, parts: Vec<(i32, RecordBatch)>) -> Admitted {
-        let topic = Topic::new(TOPIC).expect("a topic");
+        self.admit_to(TOPIC, connection, parts).await
+    }
+
+    async fn admit_to(&self, topic: &str, connection: u64, parts: Vec<(i32, RecordBatch)>) -> Admitted {
+        let topic = Topic::new(topic).expect("a topic");
         let part = |(partition, batch)| RecordsPart { topic: topic.clone(), partition, batch };
         let origin = Origin { door: Door::Kafka, arrived: SystemTime::now(), address: Ipv4Addr::LOCALHOST.into(), traceparent: None };
         let guard = self.meter.reserve(1).expect("room");
@@ -82,6 +86,11 @@ impl Trunk {
     /// Sends one batch to a partition and waits for what became of it.
     pub async fn send(&self, partition: i32, batch: RecordBatch) -> Answer {
         answers(self.admit(1, vec![(partition, batch)]).await).await.remove(0)
+    }
+
+    /// The same to the first partition of another topic.
+    pub async fn send_to(&self, topic: &str, batch: RecordBatch) -> Answer {
+        answers(self.admit_to(topic, 1, vec![(0, batch)]).await).await.remove(0)
     }
 
     /// Waits until nothing is owed to any partition: the inbox is empty.
