@@ -26,10 +26,13 @@ use crate::telemetry::metrics::labels::{self, Outcome};
 
 pub use crate::receipt::Landed;
 use producer_ids::ProducerIds;
-pub use records::{Admitted, RecordsOutcomes, RecordsPart, RecordsRequest, TopicState};
+pub use records::{Admitted, MAX_OWED, RecordsOutcomes, RecordsPart, RecordsRequest, TopicState};
 
 /// After which time to try again when the catalog cannot say whether a topic exists.
 const UNSURE_WAIT: Duration = Duration::from_secs(1);
+
+/// A compressed batch can take 8 MiB and a second to be looked at.
+const LOOKS: usize = 2;
 
 /// One result for one event.
 type Answer = Result<Receipt, Refusal>;
@@ -44,6 +47,8 @@ pub struct Ingest {
     tasks: tokio_util::task::TaskTracker,
     queues: lanes::Queues,
     producer_ids: ProducerIds,
+    /// Compressed batches that are looked at at once.
+    looks: Arc<tokio::sync::Semaphore>,
 }
 
 #[cfg(test)]
@@ -62,6 +67,7 @@ impl Ingest {
             tasks: tokio_util::task::TaskTracker::new(),
             queues: lanes::Queues::default(),
             producer_ids: ProducerIds::by_key(b"tests"),
+            looks: Arc::new(tokio::sync::Semaphore::new(LOOKS)),
         }
     }
 }
@@ -84,7 +90,8 @@ impl Ingest {
         tasks: tokio_util::task::TaskTracker,
         producer_ids: ProducerIds,
     ) -> Self {
-        Self { quotas, table, sink, inbox, tasks, queues: lanes::Queues::default(), producer_ids }
+        let looks = Arc::new(tokio::sync::Semaphore::new(LOOKS));
+        Self { quotas, table, sink, inbox, tasks, queues: lanes::Queues::default(), producer_ids, looks }
     }
 
     /// The routes.

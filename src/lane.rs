@@ -68,11 +68,29 @@ struct Memory {
     used: Instant,
 }
 
+/// The batches that were refused and have not landed: from the first one to the last one, in a row.
 #[derive(Clone, Copy, Debug)]
 struct Refused {
     epoch: i16,
     first: i32,
+    last: i32,
+    /// The CRC of the first one, if it may be in the broker all the same.
+    doubtful: Option<u32>,
     until: Instant,
+}
+
+impl Refused {
+    /// What is still refused when a batch has landed: if it was the first of them, those behind it.
+    fn behind(self, landed: &Producer) -> Option<Self> {
+        if landed.epoch != self.epoch {
+            return (landed.epoch < self.epoch).then_some(self);
+        }
+        if landed.first != self.first {
+            return Some(self);
+        }
+        let next = landed.last.wrapping_add(1) & i32::MAX;
+        (self.last != self.first).then_some(Self { first: next, doubtful: None, ..self })
+    }
 }
 
 impl Lanes {
@@ -86,36 +104,42 @@ impl Lanes {
         }
         match memory.refused {
             Some(refused) if producer.epoch > refused.epoch || refused.until <= now => memory.refused = None,
-            Some(refused) if producer.epoch == refused.epoch && producer.first != refused.first => return Course::Refused,
+            Some(refused) if producer.epoch == refused.epoch && is_before(refused.first, producer.first) => return Course::Refused,
             _ => {}
         }
-        let reused = memory.landed.iter().any(|(known, ..)| known.epoch == producer.epoch && known.first == producer.first);
+        let other_than = |refused: Refused| refused.first == producer.first && refused.doubtful.is_some_and(|known| known != crc);
+        let reused = memory.landed.iter().any(|(known, ..)| known.epoch == producer.epoch && known.first == producer.first)
+            || memory.refused.is_some_and(|refused| refused.epoch == producer.epoch && other_than(refused));
         let overtaken = producer.epoch < memory.newest;
         if reused || overtaken || memory.stripped == Some(producer.epoch) { Course::Strip } else { Course::Go }
     }
 
-    /// A batch was answered with something that its client repeats: those behind it wait for it.
-    pub fn refuse(&self, lane: &Lane, producer: &Producer, now: Instant) {
+    /// A batch was answered with something that its client repeats: those behind it wait for it. `maybe`: it may be in the broker.
+    pub fn refuse(&self, lane: &Lane, producer: &Producer, crc: u32, maybe: bool, now: Instant) {
+        let new = Refused {
+            epoch: producer.epoch,
+            first: producer.first,
+            last: producer.first,
+            doubtful: maybe.then_some(crc),
+            until: now + COME_BACK,
+        };
         self.change(lane, now, |memory| {
-            let until = now + COME_BACK;
-            match &mut memory.refused {
-                Some(refused) if refused.epoch == producer.epoch => {
-                    refused.until = until;
-                    // The earliest is the one that all wait for.
-                    if is_before(producer.first, refused.first) {
-                        refused.first = producer.first;
-                    }
+            memory.refused = Some(match memory.refused {
+                Some(old) if old.epoch > new.epoch => old,
+                // Only the first is waited for, and only its coming back makes the wait begin anew.
+                Some(old) if old.epoch == new.epoch && is_before(old.first, new.first) => {
+                    Refused { last: if is_before(old.last, new.first) { new.first } else { old.last }, ..old }
                 }
-                Some(refused) if refused.epoch > producer.epoch => {}
-                _ => memory.refused = Some(Refused { epoch: producer.epoch, first: producer.first, until }),
-            }
+                Some(old) if old.epoch == new.epoch => Refused { last: old.last, ..new },
+                _ => new,
+            });
         });
     }
 
     /// A batch is in the broker or in the inbox.
     pub fn landed(&self, lane: &Lane, producer: &Producer, crc: u32, at: Landed, now: Instant) {
         self.change(lane, now, |memory| {
-            memory.refused = memory.refused.filter(|refused| refused.epoch == producer.epoch && refused.first != producer.first);
+            memory.refused = memory.refused.and_then(|refused| refused.behind(producer));
             memory.landed.push_back((*producer, crc, at));
             if memory.landed.len() > REMEMBERED {
                 memory.landed.pop_front();
@@ -172,24 +196,20 @@ const fn is_before(one: i32, other: i32) -> bool {
     one.wrapping_sub(other) & i32::MAX > i32::MAX / 2
 }
 
-/// Who is idle goes first; then, in one sweep so that a full table is not swept for each newcomer, the idler half.
+/// Who is idle goes first. What is known of lanes where nothing is refused costs a duplicate at most; it goes before the rest.
 fn make_room(lanes: &mut HashMap<Lane, Memory>, now: Instant) {
     if lanes.len() < MAX_LANES {
         return;
     }
-    lanes.retain(|_, memory| now.saturating_duration_since(memory.used) < IDLE);
+    lanes.retain(|_, memory| memory.refused.is_some() || now.saturating_duration_since(memory.used) < IDLE);
+    if lanes.len() > MAX_LANES / 2 {
+        lanes.retain(|_, memory| memory.refused.is_some());
+    }
+    if lanes.len() > MAX_LANES / 2 {
+        lanes.retain(|_, memory| memory.refused.is_some_and(|refused| refused.until > now + COME_BACK / 2));
+    }
     if lanes.len() >= MAX_LANES {
-        let mut used: Vec<Instant> = lanes.values().map(|memory| memory.used).collect();
-        let middle = used.len() / 2;
-        let (_, median, _) = used.select_nth_unstable(middle);
-        let median = *median;
-        let mut spare = middle;
-        lanes.retain(|_, memory| {
-            // Of those used at the very same moment some must go too.
-            let goes = memory.used < median || (memory.used == median && spare > 0);
-            spare -= usize::from(goes && spare > 0);
-            !goes
-        });
+        lanes.clear();
     }
 }
 
@@ -210,30 +230,60 @@ mod tests {
     #[test]
     fn behind_a_refused_batch_everything_is_refused_until_it_has_come_back_and_landed() {
         let (lanes, now) = (Lanes::default(), Instant::now());
-        lanes.refuse(&lane(), &batch(0, 5, 5), now);
+        lanes.refuse(&lane(), &batch(0, 5, 5), 2, false, now);
         assert_eq!(lanes.course(&lane(), &batch(0, 6, 6), 1, now), Course::Refused);
-        lanes.refuse(&lane(), &batch(0, 6, 6), now);
+        lanes.refuse(&lane(), &batch(0, 6, 7), 1, false, now);
         assert_eq!(lanes.course(&lane(), &batch(0, 5, 5), 2, now), Course::Go, "it has come back");
         assert_eq!(lanes.course(&lane(), &batch(0, 6, 6), 1, now), Course::Refused, "it has not landed yet");
         lanes.landed(&lane(), &batch(0, 5, 5), 2, BROKER, now);
-        assert_eq!(lanes.course(&lane(), &batch(0, 6, 6), 1, now), Course::Go);
+        assert_eq!(lanes.course(&lane(), &batch(0, 6, 7), 1, now), Course::Go, "its turn");
+        assert_eq!(lanes.course(&lane(), &batch(0, 8, 8), 1, now), Course::Refused, "6 was refused too, and has not come back");
+        lanes.landed(&lane(), &batch(0, 6, 7), 1, BROKER, now);
+        assert_eq!(lanes.course(&lane(), &batch(0, 8, 8), 1, now), Course::Go);
+    }
+
+    #[test]
+    fn what_comes_before_a_refused_batch_is_not_refused_for_it() {
+        let (lanes, now) = (Lanes::default(), Instant::now());
+        lanes.refuse(&lane(), &batch(0, 6, 6), 1, false, now);
+        assert_eq!(lanes.course(&lane(), &batch(0, 5, 5), 1, now), Course::Go);
+        lanes.landed(&lane(), &batch(0, 5, 5), 1, BROKER, now);
+        assert_eq!(lanes.course(&lane(), &batch(0, 7, 7), 1, now), Course::Refused);
+    }
+
+    #[test]
+    fn other_records_with_the_number_of_a_batch_that_may_be_there_lose_it() {
+        let (lanes, now) = (Lanes::default(), Instant::now());
+        lanes.refuse(&lane(), &batch(0, 5, 5), 1, true, now);
+        assert_eq!(lanes.course(&lane(), &batch(0, 5, 5), 1, now), Course::Go);
+        assert_eq!(lanes.course(&lane(), &batch(0, 5, 5), 2, now), Course::Strip, "else a broker takes them for the ones it has");
+        lanes.refuse(&lane(), &batch(0, 5, 5), 1, false, now);
+        assert_eq!(lanes.course(&lane(), &batch(0, 5, 5), 2, now), Course::Go, "nothing is there");
+    }
+
+    #[test]
+    fn refusals_behind_the_first_do_not_make_its_wait_longer() {
+        let (lanes, now) = (Lanes::default(), Instant::now());
+        lanes.refuse(&lane(), &batch(0, 5, 5), 1, false, now);
+        lanes.refuse(&lane(), &batch(0, 6, 6), 1, false, now + COME_BACK / 2);
+        assert_eq!(lanes.course(&lane(), &batch(0, 6, 6), 1, now + COME_BACK), Course::Go);
     }
 
     #[test]
     fn a_newer_epoch_and_time_end_a_refusal() {
         let (lanes, now) = (Lanes::default(), Instant::now());
-        lanes.refuse(&lane(), &batch(0, 5, 5), now);
+        lanes.refuse(&lane(), &batch(0, 5, 5), 1, false, now);
         assert_eq!(lanes.course(&lane(), &batch(1, 0, 0), 1, now), Course::Go);
         assert_eq!(lanes.course(&lane(), &batch(0, 6, 6), 1, now), Course::Go, "the refusal is over for good");
-        lanes.refuse(&lane(), &batch(0, 5, 5), now);
+        lanes.refuse(&lane(), &batch(0, 5, 5), 1, false, now);
         assert_eq!(lanes.course(&lane(), &batch(0, 6, 6), 1, now + COME_BACK), Course::Go);
     }
 
     #[test]
     fn the_earliest_refused_batch_is_the_one_that_is_waited_for_also_where_sequences_wrap() {
         let (lanes, now) = (Lanes::default(), Instant::now());
-        lanes.refuse(&lane(), &batch(0, 3, 3), now);
-        lanes.refuse(&lane(), &batch(0, i32::MAX, i32::MAX), now);
+        lanes.refuse(&lane(), &batch(0, 3, 3), 1, false, now);
+        lanes.refuse(&lane(), &batch(0, i32::MAX, i32::MAX), 1, false, now);
         assert_eq!(lanes.course(&lane(), &batch(0, 3, 3), 1, now), Course::Refused);
         assert_eq!(lanes.course(&lane(), &batch(0, i32::MAX, i32::MAX), 1, now), Course::Go);
     }
@@ -255,7 +305,7 @@ mod tests {
     fn a_repeated_answer_is_given_even_while_a_later_batch_is_refused() {
         let (lanes, now) = (Lanes::default(), Instant::now());
         lanes.landed(&lane(), &batch(0, 4, 4), 1, BROKER, now);
-        lanes.refuse(&lane(), &batch(0, 5, 5), now);
+        lanes.refuse(&lane(), &batch(0, 5, 5), 1, false, now);
         assert_eq!(lanes.course(&lane(), &batch(0, 4, 4), 1, now), Course::Landed(BROKER));
     }
 
@@ -278,6 +328,16 @@ mod tests {
         for partition in 0..i32::try_from(MAX_LANES).expect("fits") + 10 {
             lanes.sent(&Lane { partition, ..lane() }, &batch(0, 0, 0), now);
         }
-        assert!(lanes.len() <= MAX_LANES && lanes.len() > MAX_LANES / 3, "{}", lanes.len());
+        assert!(lanes.len() <= MAX_LANES, "{}", lanes.len());
+    }
+
+    #[test]
+    fn a_lane_that_waits_for_its_refused_batch_is_forgotten_last() {
+        let (lanes, now) = (Lanes::default(), Instant::now());
+        lanes.refuse(&lane(), &batch(0, 5, 5), 1, false, now);
+        for partition in 1..i32::try_from(2 * MAX_LANES).expect("fits") {
+            lanes.sent(&Lane { partition, ..lane() }, &batch(0, 0, 0), now);
+        }
+        assert_eq!(lanes.course(&lane(), &batch(0, 6, 6), 1, now), Course::Refused);
     }
 }

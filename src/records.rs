@@ -19,7 +19,10 @@ use walk::Walk;
 
 /// What the records of a batch may come to, decompressed. A batch that says of itself that it is larger, or turns out to be,
 /// is refused: a broker would take it, but no producer makes it by accident.
-pub const MAX_DECOMPRESSED: usize = 256 * 1024 * 1024;
+pub const MAX_DECOMPRESSED: usize = 64 * 1024 * 1024;
+
+/// Up to this size a batch is worth a copy.
+const MAX_DETACHED: usize = 1 << 20;
 
 /// A batch that was checked as far as that is possible without looking at its records. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,6 +250,12 @@ impl RecordBatch {
     /// The latest time of its records, as its header says it.
     pub fn max_timestamp_ms(&self) -> i64 {
         i64::from_be_bytes(self.field(at::MAX_TIMESTAMP))
+    }
+
+    /// The same batch in memory of its own, unless it is large: a small one would keep the whole of what it came in.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        if self.bytes.len() > MAX_DETACHED { self } else { Self { bytes: Bytes::copy_from_slice(&self.bytes) } }
     }
 
     /// The same records without a producer: id, epoch and base sequence -1, the CRC anew. The one edit there is.

@@ -21,7 +21,7 @@ use crate::event::{Event, EventId, Headers, Origin, Topic};
 use crate::receipt::Refusal;
 use crate::units::ByteSize;
 
-pub use records::{RestoredRecords, RoutedRecords, refusal_of};
+pub use records::{RestoredRecords, RoutedRecords, fits, refusal_of};
 pub use shape::Shape;
 
 /// What Kafka adds to a record's key, value and headers, at most: the batch's header and the record's varints.

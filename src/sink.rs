@@ -100,6 +100,7 @@ pub struct Sink {
     catalog: Arc<Catalog>,
     producer: Option<Arc<Producer>>,
     raw: Option<Raw>,
+    lanes: Arc<Lanes>,
     sticky: AtomicU32,
 }
 
@@ -120,11 +121,12 @@ impl Sink {
             let upstream = Upstream::new(&config).map_err(|(key, what)| format!("sink.{key} {what}"))?;
             (Some(Arc::new(producer)), Some(upstream))
         };
+        let lanes = Arc::new(Lanes::default());
         let raw = upstream.map(|upstream| {
             let breaker = Arc::new(Breaker::new(patience, Instant::now()));
-            Raw::new(upstream, breaker, Arc::new(Lanes::default()))
+            Raw::new(upstream, breaker, Arc::clone(&lanes))
         });
-        Ok(Self { config, gates, breaker, catalog, producer, raw, sticky: AtomicU32::new(0) })
+        Ok(Self { config, gates, breaker, catalog, producer, raw, lanes, sticky: AtomicU32::new(0) })
     }
 
     /// Starts what keeps it: the catalog's refresh, the watch over the producer, and the raw leg.
@@ -145,6 +147,11 @@ impl Sink {
     /// The order gates.
     pub fn gates(&self) -> &Arc<Gates> {
         &self.gates
+    }
+
+    /// What is remembered of Kafka producers' lanes.
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// The raw leg, where a broker is configured.
@@ -238,10 +245,17 @@ impl Sink {
         Some(flight)
     }
 
-    /// Waits until the producer has reported everything, at most so long. For the drain; blocks a thread of its own.
+    /// Waits until both legs have reported everything, at most so long. For the drain; blocks a thread of its own.
     pub async fn flush(&self, limit: Duration) -> bool {
         let Some(producer) = self.producer.clone() else { return true };
-        tokio::task::spawn_blocking(move || producer.flush(limit)).await.unwrap_or(false)
+        let events = tokio::task::spawn_blocking(move || producer.flush(limit));
+        let batches = tokio::time::timeout(limit, async {
+            while self.raw.as_ref().is_some_and(|raw| !raw.is_idle()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let (events, batches) = tokio::join!(events, batches);
+        events.unwrap_or(false) && batches.is_ok()
     }
 
     fn place(&self, parts: Vec<(Routed, Option<i32>)>) -> Vec<Placed> {

@@ -134,6 +134,9 @@ struct RecordsHead {
     v: u32,
     id: EventId,
     principal: String,
+    /// The partition that its producer has chosen.
+    #[serde(default)]
+    partition: Option<i32>,
     /// How many records there are, for a person.
     records: u32,
     /// Whose numbers they have, for a person.
@@ -185,6 +188,7 @@ fn records_head(records: &RoutedRecords) -> Vec<u8> {
         v: RECORDS_VERSION,
         id: records.id().clone(),
         principal: records.principal().to_owned(),
+        partition: Some(records.partition()),
         records: records.batch().count(),
         producer: records.producer().map(Numbers::from),
     };
@@ -202,8 +206,10 @@ pub fn decode(name: DocumentName, topic: &Topic, partition: i32, body: &[u8]) ->
     match serde_json::from_slice::<Version>(line).ok()?.v {
         VERSION => event(topic, serde_json::from_slice(line).ok()?, bytes).map(|routed| Content::Event(Arc::new(routed))),
         RECORDS_VERSION => {
-            let RecordsHead { id, principal, .. } = serde_json::from_slice(line).ok()?;
+            let RecordsHead { id, principal, partition: chosen, .. } = serde_json::from_slice(line).ok()?;
             let batch = RecordBatch::parse(bytes).ok()?;
+            // Its producer's numbers mean something in the partition that it has chosen, and nowhere else.
+            let batch = if chosen.is_none_or(|chosen| chosen == partition) { batch } else { batch.strip() };
             let row = RestoredRecords { id, topic: topic.clone(), partition, principal, batch, name };
             Some(Content::Records(Arc::new(RoutedRecords::restore(row))))
         }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout_at};
 
 use super::Ingest;
-use super::records::{Answer, RETRY_AFTER, count, look_at};
+use super::records::{Answer, RETRY_AFTER, count};
 use crate::event::Topic;
 use crate::inbox::row::{Content, Parcel};
 use crate::inbox::{Settlement, StoreError, not_before_ms};
@@ -116,14 +116,28 @@ impl Queues {
     }
 }
 
+/// A lane at work. If its work breaks off by a fault of ours, what waits is dropped, and with it refused; the lane goes on.
+struct Turns {
+    trunk: Arc<Ingest>,
+    place: Place,
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.trunk.queues.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.place);
+        }
+    }
+}
+
 impl Ingest {
     pub(super) fn queue(self: &Arc<Self>, place: Place, entry: Entry) {
         if self.queues.push(&place, entry) {
-            let trunk = Arc::clone(self);
+            let turns = Turns { trunk: Arc::clone(self), place };
             // Tracked: what is under way when the gate stops is answered.
             self.tasks.spawn(async move {
-                while let Some(entry) = trunk.queues.next(&place) {
-                    trunk.turn(entry).await;
+                while let Some(entry) = turns.trunk.queues.next(&turns.place) {
+                    turns.trunk.turn(entry).await;
                 }
             });
         }
@@ -135,46 +149,35 @@ impl Ingest {
     }
 
     fn course(&self, records: &RoutedRecords) -> Course {
-        let Some(raw) = self.sink.raw() else { return Course::Go };
         let Some((lane, producer)) = lane_of(records).zip(records.producer()) else { return Course::Go };
-        raw.lanes().course(&lane, &producer, records.batch().crc(), Instant::now())
+        self.sink.lanes().course(&lane, &producer, records.batch().crc(), Instant::now())
     }
 
     /// A batch's turn: it is sent, stored, or refused, and its lane remembers which.
     async fn turn(&self, entry: Entry) {
         let Entry { records, arrival, started, reply, _guard } = entry;
-        if reply.is_closed() {
-            // Its client has gone before its work was begun; it will send it again.
-            return count(&Err(not_stored()), records.batch().count());
-        }
-        let course = self.course(&records);
-        let answer = match course {
+        let answer = match self.course(&records) {
+            // Its client has gone before its work was begun; it will send it again, and nothing may overtake it meanwhile.
+            _ if reply.is_closed() => Err(not_stored()),
             Course::Landed(landed) => Ok(landed),
             Course::Refused => Err(not_stored()),
-            Course::Go | Course::Strip => self.deliver(&records, course == Course::Strip, arrival, started).await,
+            course @ (Course::Go | Course::Strip) => self.deliver(&records, course == Course::Strip, arrival, started).await,
         };
-        self.remember(&records, &answer);
+        if let Some((lane, producer)) = lane_of(&records).zip(records.producer()) {
+            self.remember(&lane, &producer, records.batch().crc(), &answer);
+        }
         count(&answer, records.batch().count());
         // A client that has gone meanwhile does not hear of it; what has landed is known again when it comes back.
         let _ = reply.send(answer);
     }
 
-    fn remember(&self, records: &RoutedRecords, answer: &Answer) {
-        let Some(raw) = self.sink.raw() else { return };
-        let Some((lane, producer)) = lane_of(records).zip(records.producer()) else { return };
-        match answer {
-            Ok(landed) => raw.lanes().landed(&lane, &producer, records.batch().crc(), *landed, Instant::now()),
-            Err(refusal) if refusal.retry_after().is_some() => raw.lanes().refuse(&lane, &producer, Instant::now()),
-            Err(_) => {}
-        }
-    }
-
-    async fn deliver(&self, records: &Arc<RoutedRecords>, strip: bool, arrival: u64, started: Instant) -> Answer {
+    async fn deliver(&self, records: &Arc<RoutedRecords>, strip: bool, arrival: u64, admitted: Instant) -> Answer {
+        let started = Instant::now();
         let mut trial = Trial {
             journey: Journey::new(Arc::clone(records)),
             original: Arc::clone(records),
             arrival,
-            deadline: started + self.patience(records),
+            deadline: self.deadline(records, admitted, started),
             doubt: Doubt::NotStored,
         };
         let Some(raw) = self.sink.raw() else { return self.without_a_broker(trial, started).await };
@@ -222,14 +225,16 @@ impl Ingest {
         }
     }
 
-    /// How long the broker has for a batch: as for an event where the inbox can take it; else as long as it is held.
-    fn patience(&self, records: &RoutedRecords) -> Duration {
+    /// Until when the broker has a batch. Where the inbox can take it: as long as it has an event, from its turn on, since a long
+    /// queue is no outage. Else as long as it is held, from when it came: those behind it are held meanwhile.
+    fn deadline(&self, records: &RoutedRecords, admitted: Instant, started: Instant) -> Instant {
+        let config = self.sink.config();
         if !self.may_keep(records) {
-            return self.sink.config().outage_hold.get();
+            return (admitted + config.outage_hold.get()).max(started + config.failover_after.get());
         }
         match self.sink.raw() {
-            Some(raw) if raw.breaker().is_proven() => self.sink.config().send_deadline.get(),
-            _ => self.sink.first_deadline(),
+            Some(raw) if raw.breaker().is_proven() => started + config.send_deadline.get(),
+            _ => started + self.sink.first_deadline(),
         }
     }
 
@@ -318,7 +323,7 @@ impl Ingest {
     /// Stores a batch, and answers after the commit. If it is still on its way upstream, its late answer settles the row.
     async fn store_records(&self, trial: Trial, mut sent: Option<Sent>, started: Instant) -> Answer {
         if let Some(demands) = trial.original.demands() {
-            look_at(trial.original.batch(), demands).await?;
+            self.look_at(trial.original.batch(), demands).await?;
         }
         let (name, original) = (trial.original.name(), &trial.original);
         sent.iter_mut().for_each(Sent::not_waited_for);

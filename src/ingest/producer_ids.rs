@@ -57,7 +57,9 @@ impl ProducerIds {
         // Whole or not at all: a torn key would be an error at every start.
         let next = file.with_extension("key.new");
         let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600).open(&next)?.write_all(&key)?;
+        let mut made = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        made.write_all(&key)?;
+        made.sync_all()?;
         std::fs::rename(&next, file)?;
         Ok(Self::by_key(&key))
     }

@@ -14,20 +14,23 @@ use super::lanes::{Entry, Place};
 use super::{Ingest, Share};
 use crate::auth::Principal;
 use crate::event::{Origin, Topic};
+use crate::lane::Lane;
 use crate::limits::inflight::InFlight;
 use crate::receipt::{Doubt, Landed, Refusal};
-use crate::records::{Compression, Demands, RecordBatch};
-use crate::route::{Bounds, RouteConfig, RoutedRecords, refusal_of};
+use crate::records::{Compression, Demands, Producer, RecordBatch};
+use crate::route::{Bounds, RouteConfig, RoutedRecords, fits, refusal_of};
 use crate::sink::catalog::Facts;
-use crate::sink::raw::lane_of;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{self, Outcome};
 
-/// A larger compressed batch is looked at off the reactor.
-const LARGE: usize = 64 << 10;
+/// A larger batch is looked at off the reactor.
+const LARGE: usize = 256 << 10;
 
 /// What a sender that is refused for now is told to wait.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Who owes its quotas more is refused for now, on whatever connection it comes.
+pub const MAX_OWED: Duration = Duration::from_secs(60);
 
 /// One batch of a request, and where it shall go.
 #[derive(Clone, Debug)]
@@ -92,6 +95,27 @@ pub enum TopicState {
     Unsure,
 }
 
+/// What a request brings to topics that its principal may send to.
+#[derive(Default)]
+struct Sent {
+    events: u32,
+    bytes: u64,
+}
+
+impl Sent {
+    fn add(&mut self, batch: &RecordBatch) {
+        self.events = self.events.saturating_add(batch.count());
+        self.bytes = self.bytes.saturating_add(batch.bytes().len() as u64);
+    }
+}
+
+/// What a part is by its own word: what is remembered when it is refused before it is routed.
+struct Claim {
+    records: u32,
+    crc: u32,
+    numbers: Option<(Lane, Producer)>,
+}
+
 impl Ingest {
     /// Takes a request in: grants, quotas, bounds, lanes. When it returns, the batches have their places in their lanes, so
     /// that who calls it in the order of a connection's requests keeps their order. All of a request is admitted, or all that
@@ -99,19 +123,17 @@ impl Ingest {
     pub async fn admit(self: &Arc<Self>, principal: &Principal, request: RecordsRequest) -> Admitted {
         let RecordsRequest { parts, origin, connection, guard } = request;
         let (guard, started) = (Arc::new(guard), Instant::now());
-        let counts: Vec<u32> = parts.iter().map(|part| part.batch.count()).collect();
-        let routed = self.route_parts(principal, parts, &origin, started).await;
-        let owed = self.draw(principal, &routed);
-        let refused = self.refused_for_now(&routed);
+        let claims: Vec<Claim> = parts.iter().map(|part| self.claim(principal, part)).collect();
+        let in_debt = self.in_debt(principal);
+        let (routed, sent) = self.route_parts(principal, parts, &origin, started).await;
+        let refused = in_debt.or_else(|| self.refused_for_now(&routed));
+        let owed = if sent.events == 0 { Duration::ZERO } else { self.quotas.draw(principal, sent.events, sent.bytes) };
         let mut places = Vec::with_capacity(routed.len());
-        for (place, count) in routed.into_iter().zip(counts) {
+        for (place, claim) in routed.into_iter().zip(claims) {
             places.push(match (place, &refused) {
-                (Err(refusal), _) => self.refuse(refusal, count),
-                (Ok(records), Some(refusal)) => {
-                    self.remember_refused(&records);
-                    self.refuse(refusal.clone(), count)
-                }
-                (Ok(records), None) => self.enqueue(records, connection, &guard, started),
+                (Err(refusal), _) => self.refuse(refusal, &claim),
+                (Ok(_), Some(refusal)) => self.refuse(refusal.clone(), &claim),
+                (Ok(records), None) => self.enqueue(records, connection, &guard),
             });
         }
         Admitted { owed, places, guard }
@@ -169,20 +191,24 @@ impl Ingest {
         parts: Vec<RecordsPart>,
         origin: &Origin,
         started: Instant,
-    ) -> Vec<Result<RoutedRecords, Refusal>> {
+    ) -> (Vec<Result<RoutedRecords, Refusal>>, Sent) {
         let mut permits: HashMap<Topic, Result<Share, Refusal>> = HashMap::new();
-        let mut routed = Vec::with_capacity(parts.len());
+        let (mut routed, mut sent) = (Vec::with_capacity(parts.len()), Sent::default());
         for part in parts {
             if !permits.contains_key(&part.topic) {
                 permits.insert(part.topic.clone(), self.permit(principal, &part.topic, started).await);
             }
             let result = match &permits[&part.topic] {
-                Ok(share) => self.route_part(principal, share, part, origin).await,
+                Ok(share) => {
+                    // Also what is refused costs: it was looked at.
+                    sent.add(&part.batch);
+                    self.route_part(principal, share, part, origin).await
+                }
                 Err(refusal) => Err(refusal.clone()),
             };
             routed.push(result);
         }
-        routed
+        (routed, sent)
     }
 
     async fn route_part(&self, principal: &Principal, share: &Share, part: RecordsPart, origin: &Origin) -> Result<RoutedRecords, Refusal> {
@@ -191,23 +217,21 @@ impl Ingest {
         if !(0..facts.partitions).contains(&part.partition) {
             return Err(Refusal::Denied { topic: part.topic.to_string() });
         }
+        fits(&part.batch, &facts.bounds)?;
         let demands = facts.bounds.demands(origin.arrived);
         if !part.batch.claims(&demands) {
-            look_at(&part.batch, &demands).await?;
+            self.look_at(&part.batch, &demands).await?;
         }
         // An id that is not this principal's must not meet the numbers of the one whose it is.
         let foreign = part.batch.producer().is_some_and(|producer| !self.producer_ids.owns(principal, producer.id));
-        let batch = if foreign { part.batch.strip() } else { part.batch };
+        let batch = if foreign { part.batch.strip() } else { part.batch.detached() };
         self.table.route_records(&share.permit, &facts.bounds, demands, part.partition, batch)
     }
 
-    /// What the principal owes when all that can be taken is charged.
-    fn draw(&self, principal: &Principal, routed: &[Result<RoutedRecords, Refusal>]) -> Duration {
-        let taken = routed.iter().flatten().map(RoutedRecords::batch);
-        let (events, bytes) = taken.fold((0_u32, 0_u64), |(events, bytes), batch| {
-            (events.saturating_add(batch.count()), bytes.saturating_add(batch.bytes().len() as u64))
-        });
-        if events == 0 { Duration::ZERO } else { self.quotas.draw(principal, events, bytes) }
+    /// A debt is paid by waiting, which a connection does; whoever comes by many has to wait too.
+    fn in_debt(&self, principal: &Principal) -> Option<Refusal> {
+        let owed = self.quotas.owed(principal);
+        (owed > MAX_OWED).then_some(Refusal::Overloaded { what: "what a principal may owe its quotas", wait: owed })
     }
 
     /// Why the whole of a request is refused for now: a part that could be repeated is refused, or waits for an earlier one.
@@ -221,36 +245,61 @@ impl Ingest {
         })
     }
 
-    fn remember_refused(&self, records: &RoutedRecords) {
-        if let (Some(raw), Some((lane, producer))) = (self.sink.raw(), lane_of(records).zip(records.producer())) {
-            raw.lanes().refuse(&lane, &producer, Instant::now());
+    /// Holds what the topic demands against every record. A broker does so itself; so this is for what it would refuse by its
+    /// header already, and for what the inbox is to keep: there nobody else would look before it is acknowledged.
+    ///
+    /// Little bytes can stand for many: what is compressed is looked at off the reactor, and few at a time.
+    pub(super) async fn look_at(&self, batch: &RecordBatch, demands: &Demands) -> Result<(), Refusal> {
+        if batch.compression() == Compression::None && batch.bytes().len() <= LARGE {
+            return batch.check(demands).map_err(refusal_of);
         }
+        let turn = Arc::clone(&self.looks).acquire_owned().await.map_err(|_| Refusal::Internal)?;
+        let (batch, demands) = (batch.clone(), *demands);
+        let looked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            batch.check(&demands)
+        });
+        looked.await.map_err(|_| Refusal::Internal)?.map_err(refusal_of)
     }
 
-    fn refuse(&self, refusal: Refusal, records: u32) -> Pending {
+    fn claim(&self, principal: &Principal, part: &RecordsPart) -> Claim {
+        let own = part.batch.producer().filter(|producer| self.producer_ids.owns(principal, producer.id));
+        let lane = |producer: Producer| (Lane { producer: producer.id, topic: part.topic.clone(), partition: part.partition }, producer);
+        Claim { records: part.batch.count(), crc: part.batch.crc(), numbers: own.map(lane) }
+    }
+
+    fn refuse(&self, refusal: Refusal, claim: &Claim) -> Pending {
         let answer = Err(refusal);
-        count(&answer, records);
+        if let Some((lane, producer)) = &claim.numbers {
+            self.remember(lane, producer, claim.crc, &answer);
+        }
+        count(&answer, claim.records);
         Pending::Said(answer)
     }
 
-    fn enqueue(self: &Arc<Self>, records: RoutedRecords, connection: u64, guard: &Arc<InFlight>, started: Instant) -> Pending {
+    /// What a lane has to know of an answer that was given in it.
+    pub(super) fn remember(&self, lane: &Lane, producer: &Producer, crc: u32, answer: &Answer) {
+        let now = Instant::now();
+        match answer {
+            Ok(landed) => self.sink.lanes().landed(lane, producer, crc, *landed, now),
+            Err(refusal) if refusal.retry_after().is_some() || *refusal == Refusal::Internal => {
+                let stored_for_sure_not = matches!(
+                    refusal,
+                    Refusal::Unavailable { doubt: Doubt::NotStored, .. } | Refusal::Overloaded { .. } | Refusal::Throttled { .. }
+                );
+                self.sink.lanes().refuse(lane, producer, crc, !stored_for_sure_not, now);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, records: RoutedRecords, connection: u64, guard: &Arc<InFlight>) -> Pending {
         let place = Place::of(&records, connection);
         let (reply, answer) = oneshot::channel();
         let arrival = self.sink.gates().arrivals(1);
-        self.queue(place, Entry { records: Arc::new(records), arrival, started, reply, _guard: Arc::clone(guard) });
+        self.queue(place, Entry { records: Arc::new(records), arrival, started: Instant::now(), reply, _guard: Arc::clone(guard) });
         Pending::Awaited(answer)
     }
-}
-
-/// Holds what the topic demands against every record. A broker does so itself; so this is for what it would refuse by its
-/// header already, and for what the inbox is to keep: there nobody else would look before it is acknowledged.
-pub(super) async fn look_at(batch: &RecordBatch, demands: &Demands) -> Result<(), Refusal> {
-    if batch.compression() == Compression::None || batch.bytes().len() <= LARGE {
-        return batch.check(demands).map_err(refusal_of);
-    }
-    let (batch, demands) = (batch.clone(), *demands);
-    let looked = tokio::task::spawn_blocking(move || batch.check(&demands)).await;
-    looked.map_err(|_| Refusal::Internal)?.map_err(refusal_of)
 }
 
 /// Each of a batch's records has the batch's outcome.

@@ -140,6 +140,15 @@ impl Bounds {
     }
 }
 
+/// Whether a topic takes a batch of this size.
+pub fn fits(batch: &RecordBatch, bounds: &Bounds) -> Result<(), Refusal> {
+    let (actual, limit) = (batch.bytes().len() as u64, bounds.max_message_bytes);
+    if actual > limit {
+        return Err(Refusal::TooLarge { what: "the size of the record batch in bytes", actual, limit });
+    }
+    Ok(())
+}
+
 /// What a record that its topic does not take is told.
 pub fn refusal_of(bad: BadRecord) -> Refusal {
     let field = match bad {
@@ -163,10 +172,7 @@ impl Table {
         let Some(row) = self.row(permit.topic()) else {
             return Err(Refusal::Denied { topic: permit.topic().to_string() });
         };
-        let (actual, limit) = (batch.bytes().len() as u64, bounds.max_message_bytes);
-        if actual > limit {
-            return Err(Refusal::TooLarge { what: "the size of the record batch in bytes", actual, limit });
-        }
+        fits(&batch, bounds)?;
         let (id, principal) = (EventId::generate(), permit.principal().name());
         let name = name_of(&id, principal, permit.topic(), partition, &batch);
         Ok(RoutedRecords {

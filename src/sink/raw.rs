@@ -70,6 +70,11 @@ impl Raw {
         &self.upstream
     }
 
+    /// Whether nothing waits for an answer of a broker.
+    pub fn is_idle(&self) -> bool {
+        self.upstream.status().iter().all(|broker| broker.in_flight == 0)
+    }
+
     /// What is remembered of lanes.
     pub fn lanes(&self) -> &Arc<Lanes> {
         &self.lanes
@@ -89,6 +94,8 @@ impl Raw {
     /// What an answer means for a batch: the numbers that are no longer accepted are stripped here.
     pub fn step(&self, journey: &mut Journey, verdict: Verdict, now: Instant) -> Step {
         match verdict {
+            // Nothing is left to take away: whatever the broker means by it, it is not our numbers.
+            Verdict::Predecessor | Verdict::Strip(_) if journey.numbers().is_none() => return Step::Over(Verdict::Unknown("no_numbers")),
             Verdict::Predecessor => {
                 let since = *journey.missing.get_or_insert(now);
                 if now.saturating_duration_since(since) < PREDECESSOR {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::io::poll_read_buf;
 
 use super::frames::{self, Bounds, LENGTH};
-use super::replies::{self, Slot};
+use super::replies::{self, Slot, What};
 use super::room::{Claim, Share};
 use super::session::{Frame, Next, Session};
 use super::{Arrival, Door};
@@ -147,6 +147,12 @@ impl Stop {
 }
 
 /// Longer than anything is waited for.
+/// A frame of more keeps a pace.
+const LARGE: usize = 1 << 20;
+
+/// How late a large frame may be.
+const GRACE: Duration = Duration::from_secs(5);
+
 const NEVER: Duration = Duration::from_secs(30 * 86_400);
 
 /// The half that reads.
@@ -193,7 +199,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Reading<S> {
         let frame = self.frame(length).await?;
         // Boxed: an idle connection does not pay for the room that work needs.
         let Next { slot, pause, end } = Box::pin(self.session.begin(frame)).await;
-        if let Some(slot) = slot {
+        if let Some(mut slot) = slot {
+            // An answer can be many times its question: what it takes is taken from the gate's bytes too, before more is read.
+            if let (What::Ready(answer), Some(guard)) = (&slot.what, &mut slot.guard) {
+                self.grow(guard, answer.len(), false).await?;
+            }
             place.send(slot);
         }
         if let Some(end) = end {
@@ -253,7 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Reading<S> {
         let stranger = self.session.is_stranger();
         let claim = self.claim(length, stranger).await?;
         let mut guard = self.door.room.guard();
-        let begun = Instant::now();
+        let (begun, mut waited) = (Instant::now(), Duration::ZERO);
         let mut until = if stranger { self.deadline } else { begun + self.door.config.request_timeout.get() };
         let late = if stranger { KafkaEnd::LoginLate } else { KafkaEnd::SlowRequest };
         let whole = LENGTH + length;
@@ -269,11 +279,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Reading<S> {
             self.grow(&mut guard, most, stranger).await?;
             if !stranger {
                 until += paused.elapsed();
+                waited += paused.elapsed();
             }
             let mut reserved = most;
             while reserved > 0 {
                 let before = self.buffer.len();
-                self.read(until, late, reserved).await?;
+                let pace = pace(begun + waited, before, whole, self.door.config.request_timeout.get());
+                self.read(until.min(pace), late, reserved).await?;
                 reserved -= self.buffer.len() - before;
             }
         }
@@ -309,6 +321,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Reading<S> {
         own.extend_from_slice(&self.buffer);
         self.buffer = own;
     }
+}
+
+/// By when a frame's next bytes must be there. A large one keeps room from others: it has to be on its way to arrive in time.
+fn pace(begun: Instant, read: usize, whole: usize, time: Duration) -> Instant {
+    if whole <= LARGE {
+        return begun + time + GRACE;
+    }
+    begun + GRACE + time.mul_f64(read as f64 / whole as f64)
 }
 
 /// What is there without waiting.

@@ -54,6 +54,9 @@ pub const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
 /// come back after 100 ms, whatever else they were told.
 pub const HOLD: Duration = Duration::from_millis(500);
 
+/// Bytes of what is said for a person.
+const MAX_SAID: usize = 400;
+
 /// What an error says of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct No {
@@ -71,14 +74,23 @@ impl No {
 
     /// No grant, or no such topic: the same words as the trunk's.
     pub fn denied(topic: &str) -> Self {
-        Self::from(&Refusal::Denied { topic: topic.to_owned() })
+        Self::from(&Refusal::Denied { topic: shortened(topic).to_owned() })
     }
 }
 
 impl From<&Refusal> for No {
     fn from(refusal: &Refusal) -> Self {
-        Self { code: code(refusal), message: refusal.to_string() }
+        Self { code: code(refusal), message: shortened(&refusal.to_string()).to_owned() }
     }
+}
+
+/// A request can name 20,000 partitions of a topic of 32 KiB: what is said of each must be short when it is made.
+fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(MAX_SAID);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 impl From<BadBatch> for No {

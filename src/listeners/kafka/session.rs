@@ -32,6 +32,10 @@ use crate::wire;
 /// Requests before authentication; an honest client needs about five.
 const MAX_STRANGERS_REQUESTS: u8 = 16;
 
+/// A connection is not read for so long at most, because meanwhile it is not seen when its client goes. What is owed beyond
+/// is refused by the trunk when it comes to that.
+const LONGEST_PAUSE: Duration = crate::ingest::MAX_OWED;
+
 /// One connection's session.
 #[derive(Debug)]
 pub struct Session {
@@ -193,8 +197,11 @@ impl Session {
             },
             State::Fresh => return Ok(None),
         };
-        let stands = || self.door.parts.authenticator.stands(&login.principal);
-        if !request.api.strangers && (login.ended() || !stands()) {
+        let renewal = matches!(request.api.call, Call::SaslHandshake | Call::SaslAuthenticate);
+        if !self.door.parts.authenticator.stands(&login.principal) && !(renewal && login.principal.expires().is_some()) {
+            return Err(KafkaEnd::Expired);
+        }
+        if login.ended() && !renewal {
             return Err(KafkaEnd::Expired);
         }
         Ok(Some(login.principal.clone()))
@@ -239,7 +246,7 @@ impl Session {
             }
             None => None,
         };
-        let pause = admitted.as_ref().map_or(Duration::ZERO, |admitted| admitted.owed);
+        let pause = admitted.as_ref().map_or(Duration::ZERO, |admitted| admitted.owed.min(LONGEST_PAUSE));
         if !pause.is_zero() {
             metrics().kafka_pauses.at(KafkaPause::Quota).inc();
         }
