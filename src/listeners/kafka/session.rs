@@ -198,10 +198,10 @@ impl Session {
             State::Fresh => return Ok(None),
         };
         let renewal = matches!(request.api.call, Call::SaslHandshake | Call::SaslAuthenticate);
-        if !self.door.parts.authenticator.stands(&login.principal) && !(renewal && login.principal.expires().is_some()) {
-            return Err(KafkaEnd::Expired);
-        }
-        if login.ended() && !renewal {
+        // A token that has ended is renewed on the same connection; a user who was removed is not.
+        let renewable = renewal && login.principal.expires().is_some();
+        let stands = renewable || self.door.parts.authenticator.stands(&login.principal);
+        if !stands || (login.ended() && !renewal) {
             return Err(KafkaEnd::Expired);
         }
         Ok(Some(login.principal.clone()))
