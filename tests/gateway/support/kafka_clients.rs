@@ -232,6 +232,13 @@ pub struct Summary {
     pub errors: Vec<Fault>,
 }
 
+impl Summary {
+    /// How many acknowledgements came without an offset: the inbox's. (At least; some clients count on from it in a batch.)
+    pub fn by_inbox(&self) -> usize {
+        self.acks.iter().filter(|(_, offset)| *offset == -1).count()
+    }
+}
+
 /// One kind of failure.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Fault {
