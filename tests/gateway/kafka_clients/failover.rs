@@ -88,9 +88,10 @@ impl Writers {
             let verdict = writer.order.verdict(&stage.cluster.consume_all(&writer.order.topic).await, summary);
             let Verdict { lost, twice, late, .. } = &verdict;
             eprintln!(
-                "{}: {} acknowledged in {:.1} s, {} lost, {} twice, {} late, {:?}",
+                "{}: {} acknowledged ({} by the inbox) in {:.1} s, {} lost, {} twice, {} late, {:?}",
                 writer.order.run,
                 summary.acks.len(),
+                summary.by_inbox(),
                 summary.seconds,
                 lost.len(),
                 twice.len(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::DEADLINE;
-use crate::support::kafka_clients::{Address, Login, program};
+use crate::support::kafka_clients::{Address, Login, last_word, program};
 use crate::support::process::Process;
 
 use super::stage::{Stage, Wish};
@@ -21,7 +21,7 @@ async fn function(address: &Address, events: &Value) -> Vec<Value> {
         .env("REDPANDA_SASL_PASSWORD", password)
         .env("CA", address.ca.clone().unwrap_or_default())
         .env("EVENTS", events.to_string());
-    Process::spawn("the function", &mut node).line("what it was answered", DEADLINE, |line| serde_json::from_str(line).ok()).await
+    last_word(&mut Process::spawn("the function", &mut node), DEADLINE).await
 }
 
 /// Events as the function makes them, of three users.

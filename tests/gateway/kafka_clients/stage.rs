@@ -111,6 +111,8 @@ impl Stage {
         setup = setup
             .env("SLUICEGATE__AUTH__USERS_FILE", &users)
             .env("SLUICEGATE__AUTH__ISSUERS__TEST__KEY", KEY)
+            // So that topics that a test makes later are soon known.
+            .env("SLUICEGATE__SINK__CATALOG_REFRESH", "1s")
             .env("SLUICEGATE__LISTENERS__BIND", &format!("127.0.0.1:{port}"));
         if wish.shipped {
             setup = setup.shipped();

@@ -64,8 +64,8 @@ struct Ports {
 }
 
 impl Ports {
-    fn free() -> Self {
-        Self { plain: free_port(), secure: free_port(), wide: free_port(), narrow: free_port(), controller: free_port() }
+    fn free(wide: u16, narrow: u16) -> Self {
+        Self { plain: free_port(), secure: free_port(), wide, narrow, controller: free_port() }
     }
 
     fn all(self) -> [u16; 5] {
@@ -78,10 +78,12 @@ impl Cluster {
     pub async fn start(fail_over: FailOver) -> Self {
         let dir = tempfile::Builder::new().prefix("sluicegate-cluster-").tempdir().expect("a temporary folder");
         let certificates = Certificates::make(dir.path());
-        let brokers: Vec<_> = (0..SIZE).map(|_| Broker { process: None, ports: Ports::free() }).collect();
-        let mut narrows = Vec::new();
-        for Broker { ports, .. } in &brokers {
-            narrows.push(Narrow::start(ports.narrow, ports.wide).await);
+        let (mut brokers, mut narrows) = (Vec::new(), Vec::new());
+        for _ in 0..SIZE {
+            let wide = free_port();
+            let narrow = Narrow::start(wide).await;
+            brokers.push(Broker { process: None, ports: Ports::free(wide, narrow.port()) });
+            narrows.push(narrow);
         }
         let mut cluster = Self { brokers, narrows, certificates, dir };
         cluster.format(fail_over);

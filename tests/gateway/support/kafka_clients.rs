@@ -8,12 +8,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use super::checkout;
 use super::process::Process;
+use super::{checkout, eventually};
 
 /// What a program may need to start and to end, beyond the order's patience.
 const AROUND: Duration = Duration::from_secs(45);
+
+/// How long the last words of a program may be on their way.
+const WORDS: Duration = Duration::from_secs(10);
 
 /// A client, as its registry has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +91,14 @@ fn java(installed: &Path, version: &str) -> Command {
     command.args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
     command.arg(format!("{}:{}", classes.display(), jars.display())).arg("Produce");
     command
+}
+
+/// What a program says in JSON before it ends.
+pub async fn last_word<T: DeserializeOwned>(process: &mut Process, deadline: Duration) -> T {
+    process.wait(deadline).await;
+    // Its words can be read a little later than it is gone.
+    let said = async || process.lines().iter().rev().find_map(|line| serde_json::from_str(line).ok());
+    eventually("a program's last word", WORDS, said).await
 }
 
 /// Where `tests/run` has put the clients.
@@ -176,9 +188,7 @@ impl Order {
         }
         let mut process = Process::spawn(&format!("{client:?}"), &mut command);
         let deadline = Duration::from_secs((self.patience + self.seconds).into()) + AROUND;
-        let summary = process.line("its summary", deadline, |line| serde_json::from_str(line).ok()).await;
-        process.wait(deadline).await;
-        summary
+        last_word(&mut process, deadline).await
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {
@@ -220,6 +230,13 @@ pub struct Summary {
     pub acks: Vec<(usize, i64)>,
     /// What failed.
     pub errors: Vec<Fault>,
+}
+
+impl Summary {
+    /// How many acknowledgements came without an offset: the inbox's. (At least; some clients count on from it in a batch.)
+    pub fn by_inbox(&self) -> usize {
+        self.acks.iter().filter(|(_, offset)| *offset == -1).count()
+    }
 }
 
 /// One kind of failure.

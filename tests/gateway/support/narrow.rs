@@ -39,6 +39,7 @@ const MAX_FRAME: usize = 64 << 20;
 
 /// The proxy, until it is dropped.
 pub struct Narrow {
+    port: u16,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
 }
@@ -49,9 +50,10 @@ struct Shared {
 }
 
 impl Narrow {
-    /// Stands on one port of loopback before another.
-    pub async fn start(port: u16, broker: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
+    /// Stands before a port of loopback.
+    pub async fn start(broker: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = listener.local_addr().expect("bound").port();
         let shared = Arc::new(Shared::default());
         let served = shared.clone();
         let accepting = tokio::spawn(async move {
@@ -59,7 +61,12 @@ impl Narrow {
                 tokio::spawn(serve(client, broker, served.clone()));
             }
         });
-        Self { shared, accepting }
+        Self { port, shared, accepting }
+    }
+
+    /// Where it is.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// What a connection was closed for, each in words.
@@ -166,7 +173,6 @@ mod tests {
     use kafka_protocol::protocol::Decodable;
     use tokio::io::{AsyncRead, AsyncWrite};
 
-    use super::super::free_port;
     use super::*;
 
     #[test]
@@ -194,10 +200,9 @@ mod tests {
     #[tokio::test]
     async fn what_redpanda_does_not_know_closes_the_socket_and_reaches_nobody() {
         let behind = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let port = free_port();
-        let narrow = Narrow::start(port, behind.local_addr().expect("bound").port()).await;
+        let narrow = Narrow::start(behind.local_addr().expect("bound").port()).await;
         for (key, version, known) in [(0, 7, true), (0, 8, false), (3, 8, true), (3, 9, false), (75, 0, false)] {
-            let mut client = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+            let mut client = TcpStream::connect(("127.0.0.1", narrow.port())).await.expect("it listens");
             let (broker, _) = behind.accept().await.expect("loopback");
             let (mut from, mut to) = broker.into_split();
             // A broker that says what it was asked.
