@@ -37,6 +37,7 @@ auto.create.topics.enable=false
 log.cleaner.dedupe.buffer.size=2097152
 broker.heartbeat.interval.ms=100
 broker.session.timeout.ms=1000
+${KAFKA_PROPERTIES:-}
 END
 }
 

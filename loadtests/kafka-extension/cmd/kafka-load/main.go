@@ -23,6 +23,7 @@ type settings struct {
 	gatePid      int
 	rounds       int
 	each         time.Duration
+	topics       string
 	rate         int
 	storm        int
 	idle         int
@@ -37,6 +38,7 @@ func main() {
 	flag.IntVar(&s.gatePid, "gate-pid", 0, "the gate's process")
 	flag.IntVar(&s.rounds, "rounds", 1, "how often each way is measured")
 	flag.DurationVar(&s.each, "each", 3*time.Second, "how long each way is measured in each round; connections: how long at --rate")
+	flag.StringVar(&s.topics, "topics", "1,10,100", "over how many topics records are spread, one after another: some of these")
 	flag.IntVar(&s.rate, "rate", 500, "new connections a second")
 	flag.IntVar(&s.storm, "storm", 5000, "connections at once")
 	flag.IntVar(&s.idle, "idle", 2000, "idle connections")

@@ -27,6 +27,19 @@ func cpu(pid int) time.Duration {
 	return time.Duration(user+system) * tick
 }
 
+// machine is the time that all processors together have worked so far.
+func machine() time.Duration {
+	stat, _ := os.ReadFile("/proc/stat")
+	first, _, _ := strings.Cut(string(stat), "\n")
+	worked := 0
+	for i, field := range strings.Fields(first)[1:] {
+		if n, _ := strconv.Atoi(field); i != 3 && i != 4 { // idle; waiting for a disk
+			worked += n
+		}
+	}
+	return time.Duration(worked) * tick
+}
+
 // ownCPU is that of this program.
 func ownCPU() time.Duration {
 	var used syscall.Rusage
