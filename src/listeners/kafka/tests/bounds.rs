@@ -73,7 +73,7 @@ async fn a_request_that_trickles_in_is_closed_and_gives_its_room_back() {
     let gate = Gate::new(Config { request_timeout: Span::secs(20), ..Config::default() });
     let mut client = gate.enter().await;
     let begun = Instant::now();
-    let whole = [&[0, 0x20, 0, 0, 0, 0, 0, 9][..], &[0; 50_000]].concat();
+    let whole = [&[0, 0x08, 0, 0, 0, 0, 0, 9][..], &[0; 50_000]].concat();
     for piece in whole.chunks(10_000) {
         client.write(piece).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -84,6 +84,23 @@ async fn a_request_that_trickles_in_is_closed_and_gives_its_room_back() {
     assert_eq!(begun.elapsed(), Duration::from_secs(20));
     (&mut client.served).await.expect("served");
     assert_eq!(gate.meter.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_request_that_keeps_no_pace_is_closed_early_and_one_that_does_is_read() {
+    let gate = Gate::new(Config { request_timeout: Span::secs(60), ..Config::default() });
+    let begun = Instant::now();
+    let mut silent = gate.enter().await;
+    silent.write(&[0x03, 0, 0, 0, 0, 0]).await;
+    assert!(silent.is_closed().await, "50 MiB were promised, and room was kept for them");
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    let mut steady = gate.enter().await;
+    steady.write(&[0, 0x20, 0, 0, 0, 0, 0, 9]).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        steady.write(&[0; 100_000]).await;
+    }
+    assert_eq!(gate.meter.used() / 1_000_000, 2, "all of it is there");
 }
 
 #[tokio::test(start_paused = true)]
