@@ -70,7 +70,7 @@ struct Arrived<S> {
 
 enum Begun {
     Tls(Box<Arrived<TlsStream<TcpStream>>>),
-    Plain(Arrived<TcpStream>),
+    Plain(Box<Arrived<TcpStream>>),
 }
 
 /// The two ends of a connection, as its client sees them.
@@ -81,13 +81,14 @@ struct Ends {
 
 /// Serves one connection to its end.
 pub(super) async fn serve(stream: TcpStream, address: SocketAddr, mut slot: Slot, rules: &Rules, doors: &Doors, mut signal: Signal) {
+    // Each stage is boxed: a connection keeps the room of the stage that it is in, and of no other.
     let begun = tokio::select! {
-        begun = rules.begin(stream, address, &mut slot) => begun,
+        begun = Box::pin(rules.begin(stream, address, &mut slot)) => begun,
         () = signal.reached(Phase::Finishing) => None,
     };
     match begun {
-        Some(Begun::Tls(arrived)) => doors.open(*arrived).await,
-        Some(Begun::Plain(arrived)) => doors.open(arrived).await,
+        Some(Begun::Tls(arrived)) => Box::pin(doors.open(*arrived)).await,
+        Some(Begun::Plain(arrived)) => Box::pin(doors.open(*arrived)).await,
         None => {}
     }
 }
@@ -121,7 +122,7 @@ impl Rules {
             }
             _ => {
                 let opening = self.opening(ends, false);
-                Some(Begun::Plain(told(stream, opening).await?))
+                Some(Begun::Plain(Box::new(told(stream, opening).await?)))
             }
         }
     }

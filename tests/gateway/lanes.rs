@@ -2,6 +2,8 @@
 //! a scripted one, because a real one cannot be told to do it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sluicegate::ingest::Landed;
 use sluicegate::receipt::{Doubt, Refusal};
@@ -305,29 +307,33 @@ async fn one_partition_without_a_leader_holds_up_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_producers_meet_an_outage_and_every_one_finds_its_records_once_and_in_order() {
     let (mut cluster, trunk, _dir) = bench().await;
-    let trunk = std::sync::Arc::new(trunk);
+    let (trunk, met) = (Arc::new(trunk), Arc::new(AtomicBool::new(false)));
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..8 {
-        let trunk = std::sync::Arc::clone(&trunk);
+        let (trunk, met) = (Arc::clone(&trunk), Arc::clone(&met));
         tasks.spawn(async move {
             let mine = producer(&trunk);
-            for sequence in 0..60 {
+            // Until the outage was met, and some more.
+            let (mut sequence, mut more) = (0, 20);
+            while more > 0 {
                 let sent = batch_of(at(mine, sequence), &[format!("{number}:{sequence}")]);
                 assert!(trunk.send(number % 3, sent).await.is_ok());
+                sequence += 1;
+                more -= i32::from(met.load(Ordering::SeqCst));
             }
+            usize::try_from(sequence).expect("counted up")
         });
     }
     cluster.has_received(60).await;
     cluster.kill(1).await;
     eventually("some take the inbox", DEADLINE, async || (trunk.tiers.gates.total() > 0).then_some(())).await;
+    met.store(true, Ordering::SeqCst);
     cluster.revive(1).await;
-    while let Some(done) = tasks.join_next().await {
-        done.expect("all of them are acknowledged");
-    }
+    let sent: usize = tasks.join_all().await.into_iter().sum();
     trunk.is_replayed().await;
     let all: Vec<String> = (0..3).flat_map(|partition| values(&cluster, partition)).filter(|value| value.contains(':')).collect();
     let distinct: HashSet<&String> = all.iter().collect();
-    assert_eq!(distinct.len(), 8 * 60, "none is lost");
+    assert_eq!(distinct.len(), sent, "none is lost");
     for number in 0..8 {
         let prefix = format!("{number}:");
         let mut seen: Vec<i32> = all.iter().filter_map(|value| value.strip_prefix(&prefix)).map(|n| n.parse().expect("a number")).collect();
