@@ -11,6 +11,9 @@ import (
 	"github.com/gorilla/websocket"
 )
 
+// Requests beyond it are sent in several frames. The library's default, 4 KiB, would be most of what is measured.
+const largestFrame = 256 << 10
+
 // dialer connects to one URL, whichever broker is asked for: behind a WebSocket all of them are one.
 type dialer struct {
 	url    string
@@ -18,7 +21,7 @@ type dialer struct {
 }
 
 func (d dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	open := websocket.Dialer{TLSClientConfig: d.secure, HandshakeTimeout: 10 * time.Second}
+	open := websocket.Dialer{TLSClientConfig: d.secure, HandshakeTimeout: 10 * time.Second, WriteBufferSize: largestFrame}
 	socket, answer, err := open.DialContext(ctx, d.url, nil)
 	if err != nil && answer != nil {
 		return nil, fmt.Errorf("%s: %w (%s)", d.url, err, answer.Status)
