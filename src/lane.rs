@@ -64,6 +64,8 @@ struct Memory {
     newest: i16,
     stripped: Option<i16>,
     refused: Option<Refused>,
+    /// Epoch and sequence of what comes behind a batch that was refused for good: its predecessor never comes.
+    orphan: Option<(i16, i32)>,
     landed: VecDeque<(Producer, u32, Landed)>,
     used: Instant,
 }
@@ -111,7 +113,8 @@ impl Lanes {
         let reused = memory.landed.iter().any(|(known, ..)| known.epoch == producer.epoch && known.first == producer.first)
             || memory.refused.is_some_and(|refused| refused.epoch == producer.epoch && other_than(refused));
         let overtaken = producer.epoch < memory.newest;
-        if reused || overtaken || memory.stripped == Some(producer.epoch) { Course::Strip } else { Course::Go }
+        let orphan = memory.orphan == Some((producer.epoch, producer.first));
+        if reused || overtaken || orphan || memory.stripped == Some(producer.epoch) { Course::Strip } else { Course::Go }
     }
 
     /// A batch was answered with something that its client repeats: those behind it wait for it. `maybe`: it may be in the broker.
@@ -136,10 +139,22 @@ impl Lanes {
         });
     }
 
+    /// A batch was refused for good. Its client may give its number to other records; if it goes on behind it instead, a broker
+    /// would wait for what never comes.
+    pub fn lost(&self, lane: &Lane, producer: &Producer, now: Instant) {
+        let next = producer.last.wrapping_add(1) & i32::MAX;
+        self.change(lane, now, |memory| {
+            memory.refused = memory.refused.and_then(|refused| refused.behind(producer));
+            memory.orphan = Some((producer.epoch, next));
+        });
+    }
+
     /// A batch is in the broker or in the inbox.
     pub fn landed(&self, lane: &Lane, producer: &Producer, crc: u32, at: Landed, now: Instant) {
         self.change(lane, now, |memory| {
             memory.refused = memory.refused.and_then(|refused| refused.behind(producer));
+            // Whatever has landed with its numbers is a predecessor again.
+            memory.orphan = memory.orphan.filter(|_| memory.stripped == Some(producer.epoch));
             memory.landed.push_back((*producer, crc, at));
             if memory.landed.len() > REMEMBERED {
                 memory.landed.pop_front();
@@ -180,7 +195,7 @@ impl Lanes {
             return change(memory);
         }
         make_room(&mut lanes, now);
-        let mut memory = Memory { newest: -1, stripped: None, refused: None, landed: VecDeque::new(), used: now };
+        let mut memory = Memory { newest: -1, stripped: None, refused: None, orphan: None, landed: VecDeque::new(), used: now };
         change(&mut memory);
         lanes.insert(lane.clone(), memory);
     }
@@ -320,6 +335,15 @@ mod tests {
         assert_eq!(lanes.course(&lane(), &batch(2, 7, 7), 1, now), Course::Strip, "behind a newer epoch");
         assert!(!lanes.keeps_numbers(&lane(), &batch(1, 0, 0)));
         assert!(lanes.keeps_numbers(&lane(), &batch(3, 0, 0)));
+    }
+
+    #[test]
+    fn what_goes_on_behind_a_batch_that_was_refused_for_good_goes_without_numbers_at_once() {
+        let (lanes, now) = (Lanes::default(), Instant::now());
+        lanes.lost(&lane(), &batch(0, 5, 7), now);
+        assert_eq!(lanes.course(&lane(), &batch(0, 5, 5), 1, now), Course::Go, "other records in its place");
+        assert_eq!(lanes.course(&lane(), &batch(0, 8, 8), 1, now), Course::Strip);
+        assert_eq!(lanes.course(&lane(), &batch(1, 8, 8), 1, now), Course::Go);
     }
 
     #[test]

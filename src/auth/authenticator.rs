@@ -146,12 +146,13 @@ impl Authenticator {
         status
     }
 
-    /// Whether a long connection's principal still stands. A user stands until the file says otherwise; a token until it ends,
-    /// whatever became of its issuer's keys meanwhile.
+    /// Whether a long connection's principal still stands: a user until the file says otherwise, a token until it ends or its
+    /// issuer publishes its key no more.
     pub fn stands(&self, principal: &Principal) -> bool {
         match (&self.users, principal.expires()) {
             (Some(users), None) if principal.issuer() == USERS_ISSUER => users.stands(principal),
-            (_, expires) => expires.is_none_or(|ends| ends > std::time::SystemTime::now()),
+            (_, Some(ends)) if ends <= std::time::SystemTime::now() => false,
+            _ => self.issuers.values().filter(|issuer| issuer.name == principal.issuer()).all(|issuer| issuer.knows(principal.key())),
         }
     }
 
@@ -201,7 +202,8 @@ impl Authenticator {
         };
         token.verify(&key)?;
         let claims = issuer.rules.read(&members, now.wall)?;
-        Ok(Principal::new(&issuer.name, &claims.subject, &claims.tier, Grants::new(claims.grants), Some(claims.expires)))
+        let (grants, expires) = (Grants::new(claims.grants), Some(claims.expires));
+        Ok(Principal::vouched_for(&issuer.name, &claims.subject, &claims.tier, grants, expires, token.kid()))
     }
 
     fn published(&self) -> impl Iterator<Item = &Arc<Remote>> {
@@ -213,6 +215,14 @@ impl Authenticator {
 }
 
 impl Issuer {
+    /// Whether a key of this name would be found now.
+    fn knows(&self, kid: Option<&str>) -> bool {
+        match &self.keys {
+            Keys::Fixed(_) => true,
+            Keys::Published(remote) => remote.knows(kid, Instant::now()),
+        }
+    }
+
     fn status(&self, now: Instant) -> IssuerStatus {
         let name = self.name.clone();
         match &self.keys {

@@ -130,6 +130,11 @@ impl Remote {
         self.keys.load().is_some()
     }
 
+    /// Whether there is a key of this name among those that may be used now. Nothing is fetched.
+    pub(in crate::auth) fn knows(&self, kid: Option<&str>, now: Instant) -> bool {
+        self.usable(now).is_some_and(|set| set.find(kid).is_some())
+    }
+
     /// The keys, while they may be used.
     fn usable(&self, now: Instant) -> Option<Arc<KeySet>> {
         self.keys.load_full().filter(|set| set.age(now) <= set.life + self.max_stale)

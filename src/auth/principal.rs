@@ -18,6 +18,7 @@ struct Verified {
     tier: String,
     grants: Grants,
     expires: Option<SystemTime>,
+    key: Option<String>,
     name: String,
     hash: String,
 }
@@ -26,6 +27,18 @@ impl Principal {
     /// Writes down who was verified. `issuer` is the name of the credentials' section in the configuration, so that the
     /// same subject of two issuers is two principals.
     pub(in crate::auth) fn new(issuer: &str, subject: &str, tier: &str, grants: Grants, expires: Option<SystemTime>) -> Self {
+        Self::vouched_for(issuer, subject, tier, grants, expires, None)
+    }
+
+    /// The same, by the key of this name.
+    pub(in crate::auth) fn vouched_for(
+        issuer: &str,
+        subject: &str,
+        tier: &str,
+        grants: Grants,
+        expires: Option<SystemTime>,
+        key: Option<&str>,
+    ) -> Self {
         let name = format!("{issuer}:{subject}");
         let hash = hex::encode(&Sha256::digest(name.as_bytes())[..6]);
         Self(Arc::new(Verified {
@@ -34,6 +47,7 @@ impl Principal {
             tier: tier.to_owned(),
             grants,
             expires,
+            key: key.map(str::to_owned),
             name,
             hash,
         }))
@@ -43,6 +57,11 @@ impl Principal {
     #[cfg(test)]
     pub(crate) fn for_tests(issuer: &str, subject: &str, grants: Grants) -> Self {
         Self::new(issuer, subject, "standard", grants, None)
+    }
+
+    /// The name of the key by which it was verified, if it has one.
+    pub(in crate::auth) fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
     }
 
     /// Whether both come from the same reading of the same credentials.

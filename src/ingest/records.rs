@@ -289,7 +289,9 @@ impl Ingest {
                 );
                 self.sink.lanes().refuse(lane, producer, crc, !stored_for_sure_not, now);
             }
-            Err(_) => {}
+            // A client that splits what is too large keeps its numbers.
+            Err(Refusal::TooLarge { .. }) => {}
+            Err(_) => self.sink.lanes().lost(lane, producer, now),
         }
     }
 

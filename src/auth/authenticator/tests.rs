@@ -461,6 +461,17 @@ async fn started_it_fetches_by_itself_until_the_drain() {
 }
 
 #[tokio::test]
+async fn a9_who_came_by_a_key_stands_until_the_issuer_publishes_it_no_more() {
+    let now = Now::read();
+    let (issuer, gate) = firebase(now).await;
+    let principal = gate.told(&Signer::rsa(0).token(&claims(now)), now).await.expect("recognized");
+    assert!(gate.stands(&principal));
+    issuer.says(Answer::Keys(vec![Signer::rsa(1).jwk.clone()]));
+    let newer = gate.told(&Signer::rsa(1).token(&claims(now)), later(now, 61)).await.expect("its unknown key has the keys fetched");
+    assert!(gate.stands(&newer) && !gate.stands(&principal));
+}
+
+#[tokio::test]
 async fn a_configuration_with_mistakes_makes_no_authenticator() {
     let config = Config { issuers: [("x".to_owned(), IssuerConfig::default())].into(), ..Config::default() };
     let fault = Authenticator::new(&config).expect_err("refused").to_string();
