@@ -150,7 +150,7 @@ impl App {
             Table::new(config.headers.clone(), config.routes.clone()),
             Arc::clone(&tiers.sink),
             Arc::clone(&tiers.inbox),
-            drain.tasks().clone(),
+            &drain,
             producer_ids(&config)?,
         );
         let admin = bind_admin(&config).await?;

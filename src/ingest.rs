@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::{Permit, Principal, authorize};
+use crate::drain::{Drain, Signal};
 use crate::event::{Batch, Event, Origin, Topic};
 use crate::inbox::Inbox;
 use crate::limits::quota::Quotas;
@@ -45,6 +46,7 @@ pub struct Ingest {
     sink: Arc<Sink>,
     inbox: Arc<Inbox>,
     tasks: tokio_util::task::TaskTracker,
+    signal: Signal,
     queues: lanes::Queues,
     producer_ids: ProducerIds,
     /// Compressed batches that are looked at at once.
@@ -55,7 +57,7 @@ pub struct Ingest {
 impl Ingest {
     /// A trunk for tests of what stands before it: it knows these topics, and has neither a broker nor an inbox.
     pub(crate) fn without_tiers(topics: &[&str]) -> Self {
-        let gates = Arc::new(crate::gate::Gates::default());
+        let (gates, drain) = (Arc::new(crate::gate::Gates::default()), Drain::default());
         let nowhere = crate::inbox::Config { kind: crate::inbox::Kind::None, ..Default::default() };
         let row = |name: &&str| crate::route::RouteConfig { topic: name.parse().expect("a topic"), ..Default::default() };
         let catalog = crate::sink::catalog::Catalog::open(None, Duration::from_secs(30));
@@ -64,7 +66,8 @@ impl Ingest {
             table: Table::new(crate::route::Config::default(), topics.iter().map(row).collect()),
             sink: Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker")),
             inbox: Arc::new(Inbox::open(&nowhere, &gates).expect("no inbox")),
-            tasks: tokio_util::task::TaskTracker::new(),
+            tasks: drain.tasks().clone(),
+            signal: drain.signal(),
             queues: lanes::Queues::default(),
             producer_ids: ProducerIds::by_key(b"tests"),
             looks: Arc::new(tokio::sync::Semaphore::new(LOOKS)),
@@ -81,17 +84,11 @@ struct Share {
 }
 
 impl Ingest {
-    /// The trunk, from its parts. Its tasks are tracked, so that the drain waits for them.
-    pub fn new(
-        quotas: Quotas,
-        table: Table,
-        sink: Arc<Sink>,
-        inbox: Arc<Inbox>,
-        tasks: tokio_util::task::TaskTracker,
-        producer_ids: ProducerIds,
-    ) -> Self {
+    /// The trunk, from its parts. Its tasks are the drain's, so that it waits for them, and they hear of it.
+    pub fn new(quotas: Quotas, table: Table, sink: Arc<Sink>, inbox: Arc<Inbox>, drain: &Drain, producer_ids: ProducerIds) -> Self {
         let looks = Arc::new(tokio::sync::Semaphore::new(LOOKS));
-        Self { quotas, table, sink, inbox, tasks, queues: lanes::Queues::default(), producer_ids, looks }
+        let (tasks, signal) = (drain.tasks().clone(), drain.signal());
+        Self { quotas, table, sink, inbox, tasks, signal, queues: lanes::Queues::default(), producer_ids, looks }
     }
 
     /// The routes.

@@ -207,7 +207,7 @@ impl Lanes {
 }
 
 /// Whether a sequence comes before another one. They have 31 bits and wrap; nobody is half of them behind.
-const fn is_before(one: i32, other: i32) -> bool {
+pub const fn is_before(one: i32, other: i32) -> bool {
     one.wrapping_sub(other) & i32::MAX > i32::MAX / 2
 }
 

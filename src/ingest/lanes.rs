@@ -5,7 +5,8 @@
 //! landed, in the broker or by the inbox's commit; what may have arrived goes again as the same bytes.
 //!
 //! Where the broker does not take a batch in time it goes to the inbox, if that may keep it. Else it is held for
-//! `sink.outage_hold`, and its client is told to try again.
+//! `sink.outage_hold`, and its client is told to try again. While the gate drains nothing is held, and nothing is tried twice:
+//! what the broker does not take goes to the inbox at once, or back to its client, who finds another gate.
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, VecDeque};
@@ -17,10 +18,11 @@ use tokio::time::{sleep, timeout_at};
 
 use super::Ingest;
 use super::records::{Answer, RETRY_AFTER, count};
+use crate::drain::Phase;
 use crate::event::Topic;
 use crate::inbox::row::{Content, Parcel};
 use crate::inbox::{Settlement, StoreError, not_before_ms};
-use crate::lane::Course;
+use crate::lane::{Course, is_before};
 use crate::limits::inflight::InFlight;
 use crate::receipt::{Doubt, Landed, Refusal};
 use crate::route::RoutedRecords;
@@ -114,6 +116,20 @@ impl Queues {
         }
         next
     }
+
+    /// The first of the batches that wait behind this one and come before it by their numbers: a producer that has lost its
+    /// connection may bring them in another order.
+    fn take_earlier(&self, records: &RoutedRecords) -> Option<Entry> {
+        let mine = records.producer()?;
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // With numbers the connection says nothing of a place.
+        let queue = queues.get_mut(&Place::of(records, 0))?;
+        let first = |entry: &Entry| entry.records.producer().filter(|other| other.epoch == mine.epoch).map(|other| other.first);
+        let earlier =
+            queue.iter().enumerate().filter_map(|(at, entry)| Some((at, first(entry)?))).filter(|(_, first)| is_before(*first, mine.first));
+        let (at, _) = earlier.reduce(|one, other| if is_before(other.1, one.1) { other } else { one })?;
+        queue.remove(at)
+    }
 }
 
 /// A lane at work. If its work breaks off by a fault of ours, what waits is dropped, and with it refused; the lane goes on.
@@ -180,7 +196,7 @@ impl Ingest {
             deadline: self.deadline(records, admitted, started),
             doubt: Doubt::NotStored,
         };
-        let Some(raw) = self.sink.raw() else { return self.without_a_broker(trial, started).await };
+        let Some(raw) = self.sink.raw() else { return self.give_up(trial, started).await };
         if strip {
             raw.strip(&mut trial.journey, "reused_or_older_number");
         }
@@ -188,7 +204,7 @@ impl Ingest {
             match self.way(raw, &trial).await {
                 Way::Open => {}
                 Way::Inbox => return self.store_records(trial, None, started).await,
-                Way::Hold if Instant::now() < trial.deadline => {
+                Way::Hold if Instant::now() < trial.deadline && !self.is_draining() => {
                     self.wait_for_change(raw, &trial).await;
                     continue;
                 }
@@ -203,7 +219,15 @@ impl Ingest {
                 return Err(unavailable(trial.doubt));
             };
             match raw.step(&mut trial.journey, verdict, Instant::now()) {
-                Step::Again(pause) => sleep(pause).await,
+                // Replay may wait for its predecessor.
+                Step::Again(_) if trial.journey.missing_since().is_some() && self.is_draining() => {
+                    return self.give_up(trial, started).await;
+                }
+                Step::Again(pause) => match self.queues.take_earlier(&trial.original) {
+                    // What it waits for waits behind it.
+                    Some(earlier) => Box::pin(self.turn(earlier)).await,
+                    None => sleep(pause).await,
+                },
                 Step::Over(Verdict::Landed(landed)) => return Ok(landed),
                 Step::Over(Verdict::Permanent(never)) => return Err(self.refusal_of_batch(&trial, never)),
                 Step::Over(verdict) => {
@@ -213,16 +237,22 @@ impl Ingest {
                     if self.sink.is_gone(trial.original.topic()) {
                         return Err(Refusal::Denied { topic: trial.original.topic().to_string() });
                     }
-                    if Instant::now() + PAUSE >= trial.deadline {
-                        return match self.may_store(&trial) {
-                            true => self.store_records(trial, None, started).await,
-                            false => Err(unavailable(trial.doubt)),
-                        };
+                    if self.is_draining() || Instant::now() + PAUSE >= trial.deadline {
+                        return self.give_up(trial, started).await;
                     }
                     sleep(PAUSE).await;
                 }
             }
         }
+    }
+
+    /// The broker does not get it any more: the inbox does, or its client has it back.
+    async fn give_up(&self, trial: Trial, started: Instant) -> Answer {
+        if self.may_store(&trial) { self.store_records(trial, None, started).await } else { Err(unavailable(trial.doubt)) }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.signal.phase() >= Phase::Finishing
     }
 
     /// Until when the broker has a batch. Where the inbox can take it: as long as it has an event, from its turn on, since a long
@@ -268,7 +298,9 @@ impl Ingest {
         let (topic, partition) = (trial.original.topic(), trial.original.partition());
         let mut state = raw.breaker().watch();
         let deadline = tokio::time::Instant::from_std(trial.deadline);
+        let mut signal = self.signal.clone();
         tokio::select! {
+            () = signal.reached(Phase::Finishing) => {}
             () = async {
                 // The owner of the breaker lives as long as the trunk; an error would only mean that nothing changes any more.
                 let _ = state.wait_for(|state| *state == State::Closed).await;
@@ -288,9 +320,12 @@ impl Ingest {
         // A batch whose predecessor is missing waits for it, and its client with it.
         let deadline =
             trial.deadline.max(Instant::now() + if trial.journey.missing_since().is_some() { PAUSE * 20 } else { Duration::ZERO });
+        let mut signal = self.signal.clone();
         tokio::select! {
             biased;
             verdict = sent.verdict() => Some(verdict),
+            // The last moment in which the inbox takes something.
+            () = signal.reached(Phase::Storing) => None,
             () = tokio::time::sleep_until(tokio::time::Instant::from_std(deadline)) => None,
             _ = state.wait_for(|state| *state == State::Open), if leaves => None,
         }
@@ -314,10 +349,6 @@ impl Ingest {
             Never::Invalid("invalid_timestamp") => Refusal::invalid("time", "the topic refuses a record's time"),
             Never::Invalid(reason) => Refusal::invalid("records", format!("the topic refuses the batch: {reason}")),
         }
-    }
-
-    async fn without_a_broker(&self, trial: Trial, started: Instant) -> Answer {
-        if self.may_store(&trial) { self.store_records(trial, None, started).await } else { Err(not_stored()) }
     }
 
     /// Stores a batch, and answers after the commit. If it is still on its way upstream, its late answer settles the row.

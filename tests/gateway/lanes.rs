@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sluicegate::drain::Phase;
 use sluicegate::ingest::Landed;
 use sluicegate::receipt::{Doubt, Refusal};
 use sluicegate::records::RecordBatch;
@@ -203,6 +204,30 @@ async fn a_missing_predecessor_is_waited_for_ten_seconds_and_then_the_records_go
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_predecessor_that_comes_while_it_is_waited_for_goes_first() {
+    let (cluster, trunk, _dir) = bench().await;
+    let mine = producer(&trunk);
+    assert!(in_broker(&trunk.send(0, batch_of(mine, &["0"])).await));
+    // The broker of a producer whose next number is 1, and then any.
+    let one_is_there = AtomicBool::new(false);
+    cluster.script(move |part| match RecordBatch::parse(part.batch.clone()).expect("a batch").producer().map(|numbers| numbers.first) {
+        Some(1) => {
+            one_is_there.store(true, Ordering::SeqCst);
+            Verdict::Append
+        }
+        Some(2 | 3) if !one_is_there.load(Ordering::SeqCst) => Verdict::Code(45),
+        _ => Verdict::Append,
+    });
+    let third = trunk.admit(1, vec![(0, batch_of(at(mine, 2), &["2"]))]).await;
+    cluster.has_received(3).await;
+    let (fourth, second) =
+        (trunk.admit(2, vec![(0, batch_of(at(mine, 3), &["3"]))]).await, trunk.send(0, batch_of(at(mine, 1), &["1"])).await);
+    assert!(in_broker(&second) && in_broker(&answers(third).await[0]) && in_broker(&answers(fourth).await[0]));
+    assert_eq!(values(&cluster, 0), ["0", "1", "2", "3"]);
+    assert!(log(&cluster, 0).iter().all(has_numbers), "nothing had to lose its numbers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_replay_finds_out_of_order_is_delivered_all_the_same() {
     let (mut cluster, trunk, _dir) = bench().await;
     let mine = at(producer(&trunk), 5);
@@ -291,6 +316,35 @@ async fn without_an_inbox_a_batch_is_held_and_then_refused_for_now() {
     assert!(matches!(answer, Err(Refusal::Unavailable { .. })) && begun.elapsed().as_millis() >= 900, "{answer:?}");
     cluster.revive(1).await;
     eventually("the leg is trusted again", DEADLINE, async || in_broker(&trunk.send(0, batch(&["y"])).await).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_gate_drains_nothing_is_held_for_a_broker_that_takes_nothing() {
+    let (cluster, trunk, _dir) = bench_with(|config| {
+        config.inbox.kind = sluicegate::inbox::Kind::None;
+        // Longer than anybody waits here: a batch that is still held fails the test.
+        config.sink.outage_hold = Span::secs(3_600);
+    })
+    .await;
+    cluster.script(|_| Verdict::Code(19));
+    let held = trunk.admit(1, vec![(0, batch(&["x"]))]).await;
+    cluster.has_received(2).await;
+    trunk.drains(Phase::Finishing);
+    assert!(try_again(&answers(held).await[0], NOT_STORED));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_gate_drains_what_the_broker_does_not_take_goes_to_the_inbox_at_once() {
+    let (cluster, trunk, _dir) = bench_with(|config| config.sink.send_deadline = Span::secs(3_600)).await;
+    let mine = producer(&trunk);
+    assert!(in_broker(&trunk.send(0, batch_of(mine, &["0"])).await));
+    // 1 has no predecessor at the broker, and 19 is not the last word.
+    cluster.script(|part| if part.partition == 0 { Verdict::Code(45) } else { Verdict::Code(19) });
+    let waiting = trunk.admit(1, vec![(0, batch_of(at(mine, 1), &["1"])), (1, batch(&["x"]))]).await;
+    cluster.has_received(6).await;
+    trunk.drains(Phase::Finishing);
+    let answers = answers(waiting).await;
+    assert!(answers.iter().all(in_inbox), "{answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@
 mod answers;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -132,7 +132,22 @@ pub struct Scripted {
 struct Node {
     id: i32,
     port: u16,
-    listens: Option<JoinHandle<()>>,
+    listens: Option<Listens>,
+}
+
+/// A broker that can be reached.
+struct Listens {
+    task: JoinHandle<()>,
+    /// Has an owner as long as it or one of its connections is there.
+    left: Weak<()>,
+}
+
+impl Listens {
+    fn begin(shared: Arc<Shared>, node: i32, listener: TcpListener) -> Self {
+        let here = Arc::new(());
+        let left = Arc::downgrade(&here);
+        Self { task: tokio::spawn(listen(shared, node, listener, here)), left }
+    }
 }
 
 type Script = Arc<dyn Fn(&Part) -> Verdict + Send + Sync>;
@@ -288,10 +303,10 @@ impl Scripted {
 
     /// A broker is gone, with all its connections; its address refuses.
     pub async fn kill(&mut self, node: i32) {
-        if let Some(listens) = self.node(node).listens.take() {
-            listens.abort();
-            let _ = listens.await;
-        }
+        let Some(Listens { task, left }) = self.node(node).listens.take() else { return };
+        task.abort();
+        // A connection that is at work in this moment takes what has come; after this nothing is taken any more.
+        eventually("the broker is gone", DEADLINE, async || (left.strong_count() == 0).then_some(())).await;
     }
 
     /// It is back, at its address.
@@ -301,7 +316,7 @@ impl Scripted {
         let (id, port) = (node.id, node.port);
         let listener = eventually("the port is free again", DEADLINE, || async move { TcpListener::bind(("127.0.0.1", port)).await.ok() });
         let listener = listener.await;
-        node.listens = Some(tokio::spawn(listen(shared, id, listener)));
+        node.listens = Some(Listens::begin(shared, id, listener));
     }
 
     fn node(&mut self, node: i32) -> &mut Node {
@@ -315,7 +330,7 @@ impl Scripted {
 
 impl Drop for Scripted {
     fn drop(&mut self) {
-        self.nodes.iter().filter_map(|node| node.listens.as_ref()).for_each(JoinHandle::abort);
+        self.nodes.iter().filter_map(|node| node.listens.as_ref()).for_each(|listens| listens.task.abort());
     }
 }
 
@@ -360,7 +375,7 @@ impl Log {
     }
 }
 
-async fn listen(shared: Arc<Shared>, node: i32, listener: TcpListener) {
+async fn listen(shared: Arc<Shared>, node: i32, listener: TcpListener, here: Arc<()>) {
     // Its connections end with it.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -369,7 +384,11 @@ async fn listen(shared: Arc<Shared>, node: i32, listener: TcpListener) {
             log.connections += 1;
             log.connections - 1
         };
-        connections.spawn(serve(Arc::clone(&shared), node, number, stream));
+        let (shared, here) = (Arc::clone(&shared), Arc::clone(&here));
+        connections.spawn(async move {
+            let _here = here;
+            serve(shared, node, number, stream).await
+        });
     }
 }
 

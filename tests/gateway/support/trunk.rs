@@ -62,7 +62,7 @@ impl Trunk {
             Table::new(config.headers.clone(), config.routes.clone()),
             Arc::clone(&tiers.sink),
             Arc::clone(&tiers.inbox),
-            drain.tasks().clone(),
+            &drain,
             ProducerIds::by_key(b"the same for all trunks of a test"),
         ));
         tokio::time::timeout(DEADLINE, tiers.sink.warm_up()).await.expect("the catalog comes");
@@ -96,6 +96,11 @@ impl Trunk {
     /// Waits until nothing is owed to any partition: the inbox is empty.
     pub async fn is_replayed(&self) {
         eventually("the inbox is replayed", DEADLINE, async || (self.tiers.gates.total() == 0).then_some(())).await;
+    }
+
+    /// The drain comes to this phase; nothing else is ended.
+    pub fn drains(&self, phase: Phase) {
+        self.drain.enter(phase);
     }
 
     /// Ends it as a crash would: what is not on the disk is lost.
