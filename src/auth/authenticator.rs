@@ -33,9 +33,9 @@ use crate::telemetry::metrics::labels;
 pub struct Authenticator {
     issuers: HashMap<String, Issuer>,
     tokens: Tokens,
-    pub(in crate::auth) users: Option<Arc<Users>>,
+    pub(super) users: Option<Arc<Users>>,
     /// Whether a client may say its half of a SCRAM nonce twice, where nobody listens.
-    pub(in crate::auth) repeated_nonce: bool,
+    pub(super) repeated_nonce: bool,
 }
 
 #[derive(Debug)]
@@ -254,7 +254,7 @@ fn remote(name: &str, issuer: &IssuerConfig, fetcher: &Fetcher, generation: &Arc
 }
 
 /// Counts a failure, at whatever door it was.
-pub(in crate::auth) fn count(failure: AuthFailure) {
+pub(super) fn count(failure: AuthFailure) {
     metrics().auth_failures.at(labels::AuthFailure::named(failure.as_str())).inc();
     if failure == AuthFailure::Busy {
         metrics().bound_refusals.at(labels::Bound::Passwords).inc();

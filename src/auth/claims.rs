@@ -22,7 +22,7 @@ const MAX_AHEAD: Duration = Duration::from_secs(60);
 
 /// What an issuer's tokens must say, and what is read from them.
 #[derive(Clone, Debug)]
-pub(in crate::auth) struct Rules {
+pub(super) struct Rules {
     pub audience: String,
     pub leeway: Duration,
     /// Firebase: `aud` is one string, and `iat` and `auth_time` are there.
@@ -35,7 +35,7 @@ pub(in crate::auth) struct Rules {
 
 /// The claims of a token that may be believed.
 #[derive(Debug, PartialEq)]
-pub(in crate::auth) struct Claims {
+pub(super) struct Claims {
     pub subject: String,
     pub expires: SystemTime,
     pub tier: String,
@@ -43,13 +43,13 @@ pub(in crate::auth) struct Claims {
 }
 
 /// Who says to have issued it; believed by nobody yet, it only picks the keys.
-pub(in crate::auth) fn issuer(members: &Members) -> Result<&str, AuthFailure> {
+pub(super) fn issuer(members: &Members) -> Result<&str, AuthFailure> {
     members.get("iss").and_then(Value::as_str).ok_or(AuthFailure::Issuer)
 }
 
 impl Rules {
     /// Reads the claims at the time `now`.
-    pub(in crate::auth) fn read(&self, members: &Members, now: SystemTime) -> Result<Claims, AuthFailure> {
+    pub(super) fn read(&self, members: &Members, now: SystemTime) -> Result<Claims, AuthFailure> {
         let expires = date(members, "exp")?.ok_or(AuthFailure::Claims)?;
         let not_before = date(members, "nbf")?;
         let issued = date(members, "iat")?;
@@ -102,12 +102,12 @@ impl Rules {
 }
 
 /// Whether a text can be a tier's name: 1 to 64 of `[A-Za-z0-9_-]`.
-pub(in crate::auth) fn is_tier(name: &str) -> bool {
+pub(super) fn is_tier(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
 /// Whether a text can be a subject: it will stand in headers and in logs.
-pub(in crate::auth) fn is_subject(text: &str) -> bool {
+pub(super) fn is_subject(text: &str) -> bool {
     (1..=MAX_SUBJECT_CHARS).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 

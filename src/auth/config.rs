@@ -234,12 +234,12 @@ impl IssuerConfig {
     }
 
     /// The exact `iss` of its tokens.
-    pub(in crate::auth) fn iss(&self) -> Option<String> {
+    pub(super) fn iss(&self) -> Option<String> {
         filled(&self.issuer).or_else(|| self.firebase_project().map(|project| format!("https://securetoken.google.com/{project}")))
     }
 
     /// What its tokens' `aud` must say.
-    pub(in crate::auth) fn aud(&self) -> Option<String> {
+    pub(super) fn aud(&self) -> Option<String> {
         filled(&self.audience).or_else(|| self.firebase_project())
     }
 
@@ -247,7 +247,7 @@ impl IssuerConfig {
         if self.kind == Kind::Firebase { filled(&self.project) } else { None }
     }
 
-    pub(in crate::auth) fn rules(&self) -> Rules {
+    pub(super) fn rules(&self) -> Rules {
         Rules {
             audience: self.aud().unwrap_or_default(),
             leeway: self.leeway.get(),
@@ -260,7 +260,7 @@ impl IssuerConfig {
     }
 
     /// The configured key of a static issuer.
-    pub(in crate::auth) fn static_key(&self) -> Result<Key, FieldMistake> {
+    pub(super) fn static_key(&self) -> Result<Key, FieldMistake> {
         let algorithm = self.algorithm.ok_or_else(|| ("algorithm", "required for `static`: HS256, RS256, ES256, EdDSA, …".to_owned()))?;
         let (field, text) = configured(("key", &self.key), ("key_file", self.key_file.as_ref()))?.ok_or_else(|| {
             ("key", "required for `static`: the secret, a PEM public key or a JWK; or name a file by `key_file`".to_owned())
@@ -269,13 +269,13 @@ impl IssuerConfig {
     }
 
     /// The private key that mints, if one is configured.
-    pub(in crate::auth) fn private_key(&self) -> Result<Option<Secret>, FieldMistake> {
+    pub(super) fn private_key(&self) -> Result<Option<Secret>, FieldMistake> {
         let file = self.signing_key_file.as_ref();
         Ok(configured(("signing_key", &self.signing_key), ("signing_key_file", file))?.map(|(_, text)| text))
     }
 
     /// The shared secret of a static issuer, as it is configured.
-    pub(in crate::auth) fn shared_secret(&self) -> Result<Option<Secret>, FieldMistake> {
+    pub(super) fn shared_secret(&self) -> Result<Option<Secret>, FieldMistake> {
         Ok(configured(("key", &self.key), ("key_file", self.key_file.as_ref()))?.map(|(_, text)| text))
     }
 

@@ -30,18 +30,18 @@ const LIFE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs
 
 /// An HTTP client for small documents.
 #[derive(Clone, Debug)]
-pub(in crate::auth) struct Fetcher(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub(super) struct Fetcher(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
 
 /// A document, and how long it may be used.
 #[derive(Debug)]
-pub(in crate::auth) struct Fetched {
+pub(super) struct Fetched {
     pub body: Bytes,
     pub life: Duration,
 }
 
 impl Fetcher {
     /// A client that trusts the system's certificates.
-    pub(in crate::auth) fn new() -> Result<Self, String> {
+    pub(super) fn new() -> Result<Self, String> {
         let mut roots = rustls::RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(native.certs);
@@ -60,7 +60,7 @@ impl Fetcher {
     }
 
     /// Fetches a document. The fault is said in words for an operator.
-    pub(in crate::auth) async fn get(&self, url: &str) -> Result<Fetched, String> {
+    pub(super) async fn get(&self, url: &str) -> Result<Fetched, String> {
         let fetch = self.get_untimed(vet(url)?);
         tokio::time::timeout(MAX_FETCH_TIME, fetch)
             .await
@@ -80,7 +80,7 @@ impl Fetcher {
 }
 
 /// Whether a URL may be fetched: `https`, or `http` on loopback, without a user in it.
-pub(in crate::auth) fn vet(url: &str) -> Result<Uri, String> {
+pub(super) fn vet(url: &str) -> Result<Uri, String> {
     // What has a user in it can have a password in it, and is not shown.
     let shown = if url.contains('@') || url.len() > 200 { "this".into() } else { format!("`{}`", url.escape_debug()) };
     let expected = || format!("{shown} is not a URL that keys can be fetched from: `https://…`, or `http://…` on loopback, without a user");

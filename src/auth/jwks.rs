@@ -37,7 +37,7 @@ const MAX_FAULT_CHARS: usize = 200;
 
 /// Where the keys are.
 #[derive(Clone, Debug)]
-pub(in crate::auth) enum Source {
+pub(super) enum Source {
     /// At this URL.
     Url(String),
     /// Where the issuer's discovery document says.
@@ -46,7 +46,7 @@ pub(in crate::auth) enum Source {
 
 /// The published keys of one issuer.
 #[derive(Debug)]
-pub(in crate::auth) struct Remote {
+pub(super) struct Remote {
     name: String,
     source: Source,
     algorithm: Option<Algorithm>,
@@ -78,7 +78,7 @@ struct Flight {
 
 /// What is known of an issuer's keys, for `/status`.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::auth) struct RemoteStatus {
+pub(super) struct RemoteStatus {
     pub keys: usize,
     pub age: Option<Duration>,
     pub stale: bool,
@@ -87,7 +87,7 @@ pub(in crate::auth) struct RemoteStatus {
 }
 
 impl Remote {
-    pub(in crate::auth) fn new(
+    pub(super) fn new(
         name: &str,
         source: Source,
         algorithm: Option<Algorithm>,
@@ -109,7 +109,7 @@ impl Remote {
     }
 
     /// The key that a token names; a token without `kid` gets the only key, if there is only one.
-    pub(in crate::auth) async fn key(self: &Arc<Self>, kid: Option<&str>, now: Instant) -> Result<Arc<Key>, AuthFailure> {
+    pub(super) async fn key(self: &Arc<Self>, kid: Option<&str>, now: Instant) -> Result<Arc<Key>, AuthFailure> {
         let known = self.usable(now);
         if let Some(set) = &known {
             match (set.find(kid), kid) {
@@ -126,12 +126,12 @@ impl Remote {
     }
 
     /// Whether keys were ever fetched.
-    pub(in crate::auth) fn is_warm(&self) -> bool {
+    pub(super) fn is_warm(&self) -> bool {
         self.keys.load().is_some()
     }
 
     /// Whether there is a key of this name among those that may be used now. Nothing is fetched.
-    pub(in crate::auth) fn knows(&self, kid: Option<&str>, now: Instant) -> bool {
+    pub(super) fn knows(&self, kid: Option<&str>, now: Instant) -> bool {
         self.usable(now).is_some_and(|set| set.find(kid).is_some())
     }
 
@@ -140,7 +140,7 @@ impl Remote {
         self.keys.load_full().filter(|set| set.age(now) <= set.life + self.max_stale)
     }
 
-    pub(in crate::auth) fn status(&self, now: Instant) -> RemoteStatus {
+    pub(super) fn status(&self, now: Instant) -> RemoteStatus {
         let set = self.keys.load_full();
         RemoteStatus {
             keys: set.as_ref().map_or(0, |set| set.keys.len()),
@@ -152,7 +152,7 @@ impl Remote {
     }
 
     /// Fetches ahead of need until the drain.
-    pub(in crate::auth) async fn keep_fresh(self: Arc<Self>, mut signal: Signal) {
+    pub(super) async fn keep_fresh(self: Arc<Self>, mut signal: Signal) {
         loop {
             let wait = self.due(Instant::now());
             let mut landed = if wait.is_zero() { Some(self.refresh(Instant::now())) } else { None };
@@ -193,7 +193,7 @@ impl Remote {
     }
 
     /// A fetch because it is time.
-    pub(in crate::auth) fn refresh(self: &Arc<Self>, now: Instant) -> watch::Receiver<u64> {
+    pub(super) fn refresh(self: &Arc<Self>, now: Instant) -> watch::Receiver<u64> {
         self.launch(&mut self.flight(), now)
     }
 

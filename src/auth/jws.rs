@@ -122,14 +122,14 @@ fn read_kid(value: Option<&Value>) -> Result<Option<String>, AuthFailure> {
 
 /// The members of a JSON object in which no name stands twice.
 #[derive(Debug)]
-pub(in crate::auth) struct Members(BTreeMap<String, Value>);
+pub(super) struct Members(BTreeMap<String, Value>);
 
 impl Members {
-    pub(in crate::auth) fn read(json: &[u8]) -> Result<Self, AuthFailure> {
+    pub(super) fn read(json: &[u8]) -> Result<Self, AuthFailure> {
         serde_json::from_slice(json).map_err(|_| AuthFailure::Malformed)
     }
 
-    pub(in crate::auth) fn get(&self, name: &str) -> Option<&Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
 }

@@ -73,7 +73,7 @@ impl Algorithm {
         }
     }
 
-    pub(in crate::auth) const fn library(self) -> jsonwebtoken::Algorithm {
+    pub(super) const fn library(self) -> jsonwebtoken::Algorithm {
         use jsonwebtoken::Algorithm as Library;
         match self {
             Self::HS256 => Library::HS256,
@@ -109,7 +109,7 @@ enum Family {
 /// A key that is not one, and what is expected instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadKey(pub(in crate::auth) String);
+pub struct BadKey(pub(super) String);
 
 fn bad<T>(what: impl Into<String>) -> Result<T, BadKey> {
     Err(BadKey(what.into()))
@@ -195,7 +195,7 @@ impl Key {
     }
 
     /// Whether `signature` (base64url) is this key's over `signed`.
-    pub(in crate::auth) fn verifies(&self, signature: &str, signed: &[u8]) -> bool {
+    pub(super) fn verifies(&self, signature: &str, signed: &[u8]) -> bool {
         jsonwebtoken::crypto::verify(signature, signed, &self.material, self.algorithm.library()).unwrap_or(false)
     }
 }

@@ -26,12 +26,12 @@ struct Verified {
 impl Principal {
     /// Writes down who was verified. `issuer` is the name of the credentials' section in the configuration, so that the
     /// same subject of two issuers is two principals.
-    pub(in crate::auth) fn new(issuer: &str, subject: &str, tier: &str, grants: Grants, expires: Option<SystemTime>) -> Self {
+    pub(super) fn new(issuer: &str, subject: &str, tier: &str, grants: Grants, expires: Option<SystemTime>) -> Self {
         Self::vouched_for(issuer, subject, tier, grants, expires, None)
     }
 
     /// The same, by the key of this name.
-    pub(in crate::auth) fn vouched_for(
+    pub(super) fn vouched_for(
         issuer: &str,
         subject: &str,
         tier: &str,
@@ -60,12 +60,12 @@ impl Principal {
     }
 
     /// The name of the key by which it was verified, if it has one.
-    pub(in crate::auth) fn key(&self) -> Option<&str> {
+    pub(super) fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
     }
 
     /// Whether both come from the same reading of the same credentials.
-    pub(in crate::auth) fn is(&self, other: &Self) -> bool {
+    pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 

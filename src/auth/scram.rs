@@ -81,7 +81,7 @@ impl Mechanism {
 }
 
 /// An HMAC, counted like those of the mechanisms.
-pub(in crate::auth) fn hmac_of(key: &hmac::Key, text: &[u8]) -> Zeroizing<Vec<u8>> {
+pub(super) fn hmac_of(key: &hmac::Key, text: &[u8]) -> Zeroizing<Vec<u8>> {
     work::count(work::HMACS, 1);
     Zeroizing::new(hmac::sign(key, text).as_ref().to_vec())
 }
@@ -152,7 +152,7 @@ pub fn check_password(text: &str) -> Result<(), String> {
 }
 
 /// How much was computed on this thread: tests compare it. Elsewhere nothing is counted.
-pub(in crate::auth) mod work {
+pub(super) mod work {
     pub const PBKDF2_ROUNDS: usize = 0;
     pub const HMACS: usize = 1;
     pub const HASHES: usize = 2;

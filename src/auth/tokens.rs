@@ -34,7 +34,7 @@ impl Now {
 
 /// The remembered tokens.
 #[derive(Debug)]
-pub(in crate::auth) struct Tokens {
+pub(super) struct Tokens {
     cache: Cache<[u8; 32], Remembered>,
     generation: Arc<AtomicU64>,
 }
@@ -48,18 +48,18 @@ struct Remembered {
 
 /// A token's place, taken before it is verified, so that keys that change meanwhile are noticed.
 #[derive(Debug)]
-pub(in crate::auth) struct Place {
+pub(super) struct Place {
     digest: [u8; 32],
     generation: u64,
 }
 
 impl Tokens {
-    pub(in crate::auth) fn new(capacity: u64, generation: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(capacity: u64, generation: Arc<AtomicU64>) -> Self {
         Self { cache: Cache::builder().max_capacity(capacity).time_to_live(MAX_REMEMBERED).build(), generation }
     }
 
     /// Whose token it is, or the place to remember it at.
-    pub(in crate::auth) fn find(&self, token: &str, now: Now) -> Result<Principal, Place> {
+    pub(super) fn find(&self, token: &str, now: Now) -> Result<Principal, Place> {
         let place = Place { digest: Sha256::digest(token.as_bytes()).into(), generation: self.generation.load(Ordering::Acquire) };
         match self.cache.get(&place.digest) {
             Some(known) if known.holds(&place, now) => Ok(known.principal),
@@ -67,7 +67,7 @@ impl Tokens {
         }
     }
 
-    pub(in crate::auth) fn remember(&self, place: Place, principal: &Principal, now: Now) {
+    pub(super) fn remember(&self, place: Place, principal: &Principal, now: Now) {
         let remembered = Remembered { principal: principal.clone(), verified: now.steady, generation: place.generation };
         self.cache.insert(place.digest, remembered);
     }

@@ -47,7 +47,7 @@ const MAX_REMEMBERED: Duration = Duration::from_secs(60);
 const REMEMBERED: u64 = 10_000;
 
 /// A failure is answered no sooner.
-pub(in crate::auth) const FAILURE_DELAY: Duration = Duration::from_millis(100);
+pub(super) const FAILURE_DELAY: Duration = Duration::from_millis(100);
 
 /// After a failure a turn rests so many times as long as it worked: guessing takes a quarter of the processor at most.
 const REST: u32 = 3;
@@ -118,7 +118,7 @@ pub struct UsersStatus {
 }
 
 /// Bytes that nobody can guess.
-pub(in crate::auth) fn random<const N: usize>() -> [u8; N] {
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).expect("the system has random numbers");
     bytes
