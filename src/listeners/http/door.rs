@@ -346,7 +346,7 @@ impl Door {
         }
         let address = forwarded::address(&head.parts.headers, head.peer.address, self.config.trusted_hops);
         let origin = Origin { door, arrived: head.arrived, address, traceparent: head.context.traceparent.clone() };
-        let outcomes = self.parts.ingest.accept(principal, Batch { events, origin, guard }).await;
+        let outcomes = self.parts.ingest.accept(principal, Batch { events, origin, charged_bytes: None, hold: None, guard }).await;
         Accepted { results: merged(refused, outcomes.results), guard: outcomes.guard }
     }
 }
