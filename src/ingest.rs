@@ -135,11 +135,18 @@ impl Ingest {
             let (trunk, principal) = (Arc::clone(self), principal.clone());
             let terms = Terms { origin, charged_bytes, hold, guard };
             // The guard goes with it: who hangs up does not free memory that is still held.
-            async move { (trunk.decide(&principal, events, &terms).await, terms.guard) }
+            async move {
+                let results = trunk.decide(&principal, events, &terms).await;
+                count(door, &results);
+                (results, terms.guard)
+            }
         };
         // The task is of our own making: it ends early only by a panic, of which nothing is acknowledged.
-        let (results, guard) = self.tasks.spawn(task).await.unwrap_or_else(|_| (vec![Err(Refusal::Internal); places], nothing));
-        count(door, &results);
+        let (results, guard) = self.tasks.spawn(task).await.unwrap_or_else(|_| {
+            let results = vec![Err(Refusal::Internal); places];
+            count(door, &results);
+            (results, nothing)
+        });
         Outcomes { results, guard }
     }
 

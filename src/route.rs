@@ -102,6 +102,12 @@ impl Default for RouteConfig {
     }
 }
 
+/// The table where none is written: a topic to try things with, and one for each signal of OTLP.
+pub fn defaults() -> Vec<RouteConfig> {
+    let named = |topic: &&str| RouteConfig { topic: Grant::Exact((*topic).into()), ..RouteConfig::default() };
+    ["events", "otlp_spans", "otlp_metrics", "otlp_logs"].iter().map(named).collect()
+}
+
 impl RouteConfig {
     /// The one topic that the row names, with the partitions that it would be made with; none for a prefix.
     pub fn planned(&self) -> Option<(Topic, i32)> {
