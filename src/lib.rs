@@ -38,6 +38,7 @@
 
 pub mod event;
 pub mod lane;
+pub mod otlp;
 pub mod receipt;
 pub mod records;
 pub mod units;
