@@ -77,10 +77,13 @@ impl Walk<'_> {
         }
         let at = self.scan.at();
         let name = self.scan.string()?.meant(&mut self.room, &mut self.deviations.lone_surrogates);
-        let known = names.iter().find(|(known, _)| known.as_bytes() == name);
-        let (_, value) = known.ok_or_else(|| Broken::new(at, "an integer expected, found a string that is no name of a value"))?;
-        self.deviations.enum_names += 1;
-        Ok(i64::from(*value))
+        if let Some((_, value)) = names.iter().find(|(known, _)| known.as_bytes() == name) {
+            self.deviations.enum_names += 1;
+            return Ok(i64::from(*value));
+        }
+        let value = Number::whole(name).and_then(|number| number.integer().ok()).and_then(signed);
+        let value = value.filter(|value| i32::try_from(*value).is_ok());
+        value.ok_or_else(|| Broken::new(at, "an integer expected, found a string that is no name of a value"))
     }
 
     /// An unsigned integer of so many bits.

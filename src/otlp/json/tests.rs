@@ -1,8 +1,12 @@
 //! The transcoder against tables, against public vectors, and against other decoders.
 
+mod agreement;
 mod deviations;
+mod draw;
 mod faults;
 mod grammar;
+mod print;
+mod random;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
