@@ -466,7 +466,8 @@ mod tests {
     #[test]
     fn the_welcome_has_each_command_on_a_line_of_its_own_ready_to_paste() {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8443));
-        let own = |ca: &str| Welcome { address, token: "eyJ.a-b_c.d".into(), password: Secret::new("p-w"), ca: Some(ca.into()), otlp: true };
+        let own =
+            |ca: &str| Welcome { address, token: "eyJ.a-b_c.d".into(), password: Secret::new("p-w"), ca: Some(ca.into()), otlp: true };
         let text = welcome(&own("certs/dev/ca.pem"));
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("curl ")).collect();
         assert_eq!(lines.len(), 2);
