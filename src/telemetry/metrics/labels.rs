@@ -76,6 +76,10 @@ label! {
         Callable = "callable",
         /// The Kafka protocol.
         Kafka = "kafka",
+        /// OTLP over HTTP.
+        Otlp = "otlp",
+        /// OTLP over gRPC.
+        OtlpGrpc = "otlp_grpc",
         /// `/livez` and `/readyz` on a door.
         Probe = "probe",
         /// The admin listener.
@@ -153,6 +157,50 @@ impl Outcome {
     /// The outcome of a refusal, by its code; a code that is none of ours counts as a fault of ours.
     pub fn refused(code: &str) -> Self {
         Self::ALL.iter().copied().find(|outcome| outcome.as_str() == code).unwrap_or(Self::Internal)
+    }
+}
+
+label! {
+    /// What an OTLP request carries.
+    Signal = "signal" {
+        /// Spans.
+        Traces = "traces",
+        /// Data points.
+        Metrics = "metrics",
+        /// Log records.
+        Logs = "logs",
+    }
+}
+
+impl Signal {
+    /// The signal of this name; whatever is none counts as logs.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.iter().copied().find(|signal| signal.as_str() == name).unwrap_or(Self::Logs)
+    }
+}
+
+label! {
+    /// What an OTLP request in JSON had otherwise than its specification, and could be read all the same.
+    Deviation = "kind" {
+        /// Names of fields in `snake_case`.
+        SnakeCase = "snake_case",
+        /// Enums by their names.
+        EnumName = "enum_name",
+        /// Integers beyond 64 bits, which became doubles.
+        LargeInteger = "large_integer",
+        /// Halves of surrogate pairs, which became U+FFFD.
+        LoneSurrogate = "lone_surrogate",
+        /// Bytes as lists of numbers.
+        ByteList = "byte_list",
+        /// Fields that nobody knows, which were left out.
+        UnknownField = "unknown_field",
+    }
+}
+
+impl Deviation {
+    /// The deviation of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|deviation| deviation.as_str() == name)
     }
 }
 
