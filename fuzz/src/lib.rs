@@ -2,8 +2,9 @@
 
 #[path = "../../src"]
 mod leaves {
+    pub mod otlp;
     pub mod records;
     pub mod wire;
 }
 
-pub use leaves::{records, wire};
+pub use leaves::{otlp, records, wire};
