@@ -38,7 +38,8 @@ pub fn cut(signal: Signal, bytes: &Bytes, plan: &Plan) -> Result<Cut, CutError> 
         return Ok(whole(bytes, Group::default(), count.items));
     }
     let gathered = gather::gather(signal, bytes)?;
-    let mut groups = group::group(&gathered, scheme);
+    let too_many = || CutError::TooManyFragments { most: plan.max_fragments, record_bytes: plan.record_bytes };
+    let mut groups = group::group(&gathered, scheme, plan.max_fragments).ok_or_else(too_many)?;
     let limit = |group: &Group| plan.record_bytes.saturating_sub(group.key.as_ref().map_or(0, |key| key.len() as u64));
     if let [only] = groups.as_mut_slice()
         && bytes.len() as u64 <= limit(only)
