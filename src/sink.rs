@@ -9,7 +9,6 @@ pub mod catalog;
 mod config;
 pub mod flight;
 pub mod forward;
-pub mod partition;
 mod producer;
 pub mod raw;
 pub mod report;
@@ -26,6 +25,7 @@ use crate::drain::Drain;
 use crate::event::Topic;
 use crate::gate::{Gates, Owed, UNASSIGNED};
 use crate::lane::Lanes;
+use crate::partition;
 use crate::receipt::{Doubt, Refusal};
 use crate::route::Routed;
 

@@ -15,7 +15,8 @@ struct Area {
 }
 
 /// Small areas that everything may use, and that use nothing but each other.
-const LEAVES: &[&str] = &["event", "receipt", "units", "telemetry", "drain", "limits::inflight", "records", "wire", "lane"];
+const LEAVES: &[&str] =
+    &["event", "receipt", "units", "telemetry", "drain", "limits::inflight", "records", "wire", "lane", "otlp", "partition"];
 
 const fn area(module: &'static str, may: &'static [&'static str], why: &'static str) -> Area {
     Area { module, may, why }
@@ -35,6 +36,8 @@ const AREAS: &[Area] = &[
     area("lane", &[], "a leaf: what is remembered of each producer and partition"),
     area("records", &[], "a leaf: a producer's batch"),
     area("wire", &[], "a leaf: Kafka's wire, bounded"),
+    area("otlp", &[], "a leaf: OTLP's requests as bytes; it knows no door and no record"),
+    area("partition", &[], "a leaf: which partition a key belongs to"),
     area("telemetry", &[], "a leaf"),
     area("drain", &[], "a leaf"),
     area("gate", &[], "a leaf of the trunk: which partitions are closed to the broker"),

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 use serde::de::IgnoredAny;
-use sluicegate_fuzz::otlp::{Signal, json};
+use sluicegate_fuzz::otlp::{Depth, Signal, check, json};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, text)) = bytes.split_first() else { return };
@@ -19,6 +19,8 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(std::str::from_utf8(text).is_ok(), "it is no UTF-8, and yet it was taken");
             assert!(transcoded.bytes.len() <= json::MAX_GROWTH * text.len());
             assert_eq!(transcoded.items, items(signal, &transcoded.bytes) as u64);
+            let checked = check(signal, transcoded.bytes.clone().into(), Depth::Full, false).expect("what the check takes");
+            assert!(checked.bytes == transcoded.bytes && checked.items == transcoded.items && checked.rejected == 0);
         }
         Err(fault) => assert!(fault.offset <= text.len() as u64 && !fault.what.is_empty()),
     }

@@ -3,8 +3,9 @@
 #[path = "../../src"]
 mod leaves {
     pub mod otlp;
+    pub mod partition;
     pub mod records;
     pub mod wire;
 }
 
-pub use leaves::{otlp, records, wire};
+pub use leaves::{otlp, partition, records, wire};
