@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let took = time(|| cut(Signal::Traces, black_box(&bytes), &plan).is_ok_and(|cut| whole(&cut, spans)));
             writeln!(out, "| {name} | {} | {records} |", per(took, spans))?;
         }
-        let took = time(|| fragment_id(black_box(&bytes), &PLAN) != 0);
+        let took = time(|| fragment_id(Signal::Traces, black_box(&bytes), &PLAN) != 0);
         writeln!(out, "| id of the fragments | {} | |", per(took, spans))?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::levels::{self, DEEPEST, Level};
 use super::wire::{Broken, Cursor, Wire};
 use super::{CutError, Signal};
 
-/// Runs of empty containers are cut off behind this: a run is sent whole.
+/// The longest run of empty containers; a longer one of them is a run by itself. A run is sent whole.
 const RUN: u32 = 4096;
 
 /// How many bytes of index a byte of the request may cost, and how many there always are.
@@ -218,7 +218,7 @@ impl Gathered<'_> {
 
     fn filler(&mut self, own: u32, range: Range<usize>) -> Result<(), Ungathered> {
         match self.items.last_mut() {
-            Some(last) if last.container == own && last.piece.end as usize == range.start && (last.piece.end - last.piece.start) < RUN => {
+            Some(last) if last.container == own && last.piece.end as usize == range.start && range.end as u32 - last.piece.start <= RUN => {
                 last.piece.end = range.end as u32;
             }
             _ => {

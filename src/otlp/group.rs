@@ -1,7 +1,7 @@
 //! Which items go together: those of one partition, one trace or one resource.
 //!
 //! What always holds: within a group the items are in the request's order; groups are in the order in which they first occur,
-//! so that the same request always gives the same records. A filler goes where the item behind it goes.
+//! so that the same request always gives the same records. A filler goes where the item next to it goes.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -59,7 +59,7 @@ pub(super) fn group(gathered: &Gathered<'_>, scheme: Scheme, most: usize) -> Opt
                     _ => Some(known.insert((trace, partition::of_key(&keys::hex(trace), of))).1),
                 }
             };
-            // A span of no trace goes with the one before it: it costs no envelope there.
+            // A span of no trace goes with the one before it, which as a rule has the same envelope.
             let partitions = of_each(gathered, partition);
             gathered_by(&carried(partitions), most, |partition| (None, partition))
         }

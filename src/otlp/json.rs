@@ -11,7 +11,7 @@
 //!   and a comma) in JSON. Nothing is allocated by a number in the text.
 //!
 //! SDKs deviate from the specification, and a refusal loses their whole batch. So what can be meant in one way only is
-//! taken, and counted in [`Deviations`]: `snake_case` names, names of enums, integers beyond 64 bits (which become doubles:
+//! taken, and counted in [`Deviations`]: `snake_case` and old names, names of enums, integers beyond 64 bits (which become doubles:
 //! they were JavaScript's numbers), halves of surrogate pairs (U+FFFD), bytes as a list of numbers. `null` is "unset"
 //! wherever a field may be unset; in a list it is refused, because leaving it out would move what follows.
 //!
@@ -60,6 +60,8 @@ pub struct Transcoded {
 pub struct Deviations {
     /// Fields whose name was in `snake_case`.
     pub snake_case: u64,
+    /// Fields that had the name of a version before 0.15 (`instrumentationLibrarySpans`).
+    pub old_names: u64,
     /// Enums that were given by name.
     pub enum_names: u64,
     /// Integers beyond 64 bits that became doubles.
@@ -74,9 +76,10 @@ pub struct Deviations {
 
 impl Deviations {
     /// Each by the name it has in a label.
-    pub fn named(&self) -> [(&'static str, u64); 6] {
+    pub fn named(&self) -> [(&'static str, u64); 7] {
         [
             ("snake_case", self.snake_case),
+            ("old_name", self.old_names),
             ("enum_name", self.enum_names),
             ("large_integer", self.large_integers),
             ("lone_surrogate", self.lone_surrogates),

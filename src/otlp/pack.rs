@@ -30,6 +30,8 @@ pub(super) struct Large {
     pub bytes: usize,
     /// What its containers' envelopes take of that.
     pub envelope: usize,
+    /// What it may take beside its key.
+    pub limit: usize,
 }
 
 /// The containers that are open, from the request inwards, and how large their contents are up to here.
@@ -100,7 +102,7 @@ impl<'a> Packer<'a> {
                 let alone = self.with(Open::default(), item.container, item.piece.len());
                 if alone.total() > limit {
                     let envelope = self.with(Open::default(), item.container, 0).total();
-                    large.push(Large { item: number, bytes: alone.total(), envelope });
+                    large.push(Large { item: number, bytes: alone.total(), envelope, limit });
                     continue;
                 }
                 open.close(0, Some(&mut self.sizes));

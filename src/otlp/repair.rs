@@ -11,8 +11,9 @@ use super::levels;
 use super::schema::{self, Kind, LEGACY, Message};
 use super::wire::{Broken, Cursor, Tag, Why, Wire, put_varint, varint_bytes};
 
-/// The most changes in one request; 16 bytes each.
-const MAX_EDITS: usize = 1_000_000;
+/// The list of changes may take so many times the request, and always so many changes.
+const LIST_RATIO: usize = 3;
+const LEAST_EDITS: usize = 1_000;
 
 /// What stands in for bytes that are no text.
 const REPLACEMENT: &str = "\u{fffd}";
@@ -135,8 +136,8 @@ impl Edits<'_> {
     }
 
     fn edit(&mut self, range: Range<usize>, new: New) -> Result<(), Broken> {
-        if self.list.len() == MAX_EDITS {
-            return Err(Broken { at: range.start, why: Why::NotUtf8 });
+        if self.list.len() >= LEAST_EDITS && self.list.len() * size_of::<Edit>() >= self.bytes.len() * LIST_RATIO {
+            return Err(Broken { at: range.start, why: Why::TooManyChanges });
         }
         self.list.push(Edit { start: range.start as u32, end: range.end as u32, new });
         Ok(())

@@ -77,7 +77,7 @@ fn fragments(signal: Signal, gathered: &Gathered<'_>, mut groups: Vec<Group>, pl
 
 /// What consumers tell repeated fragments by, together with a fragment's place: it depends on the request, the limit and the
 /// keys, so that another cut of the same request is not taken for this one.
-pub fn fragment_id(bytes: &[u8], plan: &Plan) -> u64 {
+pub fn fragment_id(signal: Signal, bytes: &[u8], plan: &Plan) -> u64 {
     let keys = match plan.keys {
         Keys::ByTrace => 0,
         Keys::None => 1,
@@ -87,7 +87,9 @@ pub fn fragment_id(bytes: &[u8], plan: &Plan) -> u64 {
     let mut how = [0; 13];
     how[0] = keys;
     how[1..9].copy_from_slice(&plan.record_bytes.to_le_bytes());
-    how[9..].copy_from_slice(&plan.partitions.to_le_bytes());
+    if let Scheme::Partitions { of, .. } = group::scheme(signal, plan) {
+        how[9..].copy_from_slice(&of.to_le_bytes());
+    }
     XxHash64::oneshot(XxHash64::oneshot(0, &how), bytes)
 }
 
@@ -123,7 +125,7 @@ fn rejected(signal: Signal, gathered: &Gathered<'_>, large: &[Large], limit: u64
     let mut more = 0;
     for one in large {
         let (item, items) = (gathered.items[one.item as usize], u64::from(gathered.counts(gathered.items[one.item as usize])));
-        let same = |last: &Large| last.envelope as u64 > limit && gathered.items[last.item as usize].container == item.container;
+        let same = |last: &Large| last.envelope > last.limit && gathered.items[last.item as usize].container == item.container;
         if let Some((_, count)) = told.last_mut().filter(|(last, _)| same(last)) {
             // What describes the container is too large by itself, and that is said once.
             *count += items;
@@ -133,7 +135,7 @@ fn rejected(signal: Signal, gathered: &Gathered<'_>, large: &[Large], limit: u64
             more += items;
         }
     }
-    let mut rejected: Vec<_> = told.into_iter().map(|(one, items)| tell(signal, gathered, one, items, limit)).collect();
+    let mut rejected: Vec<_> = told.into_iter().map(|(one, items)| tell(signal, gathered, one, items)).collect();
     if more > 0 {
         let what = format!("{more} more {}s take more than the limit of a record, {limit} bytes", signal.item());
         rejected.push(Rejected { items: more, what });
@@ -141,12 +143,12 @@ fn rejected(signal: Signal, gathered: &Gathered<'_>, large: &[Large], limit: u64
     rejected
 }
 
-fn tell(signal: Signal, gathered: &Gathered<'_>, one: Large, items: u64, limit: u64) -> Rejected {
-    let Large { bytes, envelope, .. } = one;
+fn tell(signal: Signal, gathered: &Gathered<'_>, one: Large, items: u64) -> Rejected {
+    let Large { bytes, envelope, limit, .. } = one;
     let (kind, name) = (signal.item(), name(signal, gathered, one).map(|name| format!(" `{name}`")).unwrap_or_default());
     let what = if items == 0 {
         format!("resources, scopes or metrics without {kind}s take {bytes} bytes, the limit of a record is {limit}")
-    } else if envelope as u64 > limit {
+    } else if envelope > limit {
         format!("the resource and scope of {kind}{name} take {envelope} bytes without any {kind}, the limit of a record is {limit}")
     } else {
         format!("{kind}{name} takes {bytes} bytes with its envelope, the limit of a record is {limit}")

@@ -46,6 +46,7 @@ pub(super) enum Why {
     TraceId(u32),
     SpanId(u32),
     TooLarge,
+    TooManyChanges,
 }
 
 impl Display for Why {
@@ -65,6 +66,9 @@ impl Display for Why {
             Self::TraceId(bytes) => write!(f, "has {bytes} bytes, and a trace id has 16 or none"),
             Self::SpanId(bytes) => write!(f, "has {bytes} bytes, and a span id has 8 or none"),
             Self::TooLarge => write!(f, "is larger than 1 GiB"),
+            Self::TooManyChanges => {
+                write!(f, "is where there is too much to mend in too little: send text that is UTF-8, and no old fields")
+            }
         }
     }
 }

@@ -167,7 +167,7 @@ fn prepare(
     let Cut { fragments, rejected } =
         otlp::cut(signal, &checked.bytes, plan).map_err(|error| Refusal::Invalid { message: error.to_string(), field: None })?;
     guard.grow(weight(&fragments).saturating_sub(checked.bytes.len() as u64))?;
-    let id = if fragments.len() > 1 { otlp::fragment_id(&checked.bytes, plan) } else { 0 };
+    let id = if fragments.len() > 1 { otlp::fragment_id(signal, &checked.bytes, plan) } else { 0 };
     let too_large = rejected.iter().map(|rejected| rejected.items).sum();
     let reasons = checked.why.into_iter().chain(rejected.into_iter().map(|rejected| rejected.what)).collect();
     // `items` of a check are those that are left.

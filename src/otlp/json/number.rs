@@ -85,6 +85,13 @@ impl<'a> Number<'a> {
         self.plain.map_or_else(|| self.shifted(), Ok)
     }
 
+    /// Whether it has more digits than a double can tell apart (17) and a machine word holds (19): the nearest double of such a
+    /// one may take a hundred times as long to find.
+    #[inline]
+    pub fn is_long(&self) -> bool {
+        self.plain.is_none() && self.text.len() > 20 && self.text.iter().filter(|byte| byte.is_ascii_digit()).count() > 19
+    }
+
     /// The number as a double; none: it is beyond all of them.
     #[inline]
     pub fn double(&self) -> Option<f64> {

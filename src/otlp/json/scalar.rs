@@ -9,6 +9,9 @@ use super::number::{Integer, NoInteger, Number};
 use super::schema::{Field, Kind, Presence};
 use super::walk::Walk;
 
+/// Doubles of over 19 digits in one request; a tenth of a second's work each 10,000.
+const MAX_LONG_DOUBLES: u32 = 100_000;
+
 /// An integer, or what is known of one that is too large.
 enum Whole {
     Is(Integer),
@@ -171,7 +174,12 @@ impl Walk<'_> {
             }
             _ => self.number("a number")?,
         };
-        number.double().ok_or_else(|| Broken::new(at, "a number beyond all doubles"))
+        let (double, is_long) = (number.double(), number.is_long());
+        self.long_doubles += u32::from(is_long);
+        if self.long_doubles > MAX_LONG_DOUBLES {
+            return Err(Broken::new(at, format!("more than {MAX_LONG_DOUBLES} doubles of over 19 digits: they take too long to be read")));
+        }
+        double.ok_or_else(|| Broken::new(at, "a number beyond all doubles"))
     }
 
     /// An id of `N` bytes in hex; an empty one is none.

@@ -74,6 +74,17 @@ pub(super) fn request(signal: Signal) -> &'static Message {
     }
 }
 
+/// What was called so before version 0.15 of the protocol, with the same contents.
+pub(super) fn renamed(name: &[u8]) -> Option<&'static str> {
+    Some(match name {
+        b"instrumentationLibrarySpans" | b"instrumentation_library_spans" => "scopeSpans",
+        b"instrumentationLibraryMetrics" | b"instrumentation_library_metrics" => "scopeMetrics",
+        b"instrumentationLibraryLogs" | b"instrumentation_library_logs" => "scopeLogs",
+        b"instrumentationLibrary" | b"instrumentation_library" => "scope",
+        _ => return None,
+    })
+}
+
 const fn small(fields: &'static [Field]) -> Message {
     Message { fields, width: 1, is_item: false }
 }

@@ -5,7 +5,7 @@
 
 use super::fault::{Broken, Outcome};
 use super::scan::Scan;
-use super::schema::{Field, Kind, Message, Presence};
+use super::schema::{self, Field, Kind, Message, Presence};
 use super::text::Text;
 use super::write::Writer;
 use super::{Deviations, Transcoded};
@@ -16,6 +16,8 @@ pub(super) struct Walk<'a> {
     pub(super) deviations: Deviations,
     /// Where strings with escapes are written down.
     pub(super) room: Vec<u8>,
+    /// Doubles of more digits than anybody prints.
+    pub(super) long_doubles: u32,
     items: u64,
 }
 
@@ -33,7 +35,7 @@ impl<'a> Walk<'a> {
     pub fn new(scan: Scan<'a>) -> Self {
         // JSON from SDKs shrinks to a third or less.
         let out = Writer::with_capacity(scan.len() / 2);
-        Self { scan, out, deviations: Deviations::default(), room: Vec::new(), items: 0 }
+        Self { scan, out, deviations: Deviations::default(), room: Vec::new(), long_doubles: 0, items: 0 }
     }
 
     pub fn finish(self) -> Transcoded {
@@ -88,8 +90,16 @@ impl<'a> Walk<'a> {
         let (before, after) = message.fields.split_at(next);
         let is_it = |field: &Field| field.name.as_bytes() == name;
         let found = after.iter().position(is_it).map(|place| place + next).or_else(|| before.iter().position(is_it));
-        if found.is_some() || !name.contains(&b'_') {
+        if found.is_some() {
             return found;
+        }
+        if let Some(now) = schema::renamed(name) {
+            let place = message.fields.iter().position(|field| field.name == now);
+            self.deviations.old_names += u64::from(place.is_some());
+            return place;
+        }
+        if !name.contains(&b'_') {
+            return None;
         }
         let place = message.fields.iter().position(|field| field.snake.as_bytes() == name);
         self.deviations.snake_case += u64::from(place.is_some());
@@ -98,13 +108,14 @@ impl<'a> Walk<'a> {
 
     #[inline]
     fn member(&mut self, field: &'static Field, place: usize, seen: &mut Seen) -> Outcome<()> {
-        if self.scan.peek() == b'n' {
-            return self.scan.literal().map(drop);
-        }
+        let is_unset = self.scan.peek() == b'n';
         if seen.fields & 1 << place != 0 {
             return Err(Broken::new(self.scan.at(), "the same field a second time"));
         }
         seen.fields |= 1 << place;
+        if is_unset {
+            return self.scan.literal().map(drop);
+        }
         if field.presence == Presence::OneOf && std::mem::replace(&mut seen.one_of, true) {
             return Err(Broken::new(self.scan.at(), "a second value where there can be one only"));
         }

@@ -199,8 +199,33 @@ fn what_nobody_checked_is_refused_or_cut_and_never_panics() {
 
 #[test]
 fn the_id_of_fragments_depends_on_request_limit_and_keys() {
-    let plans = [PLAN, Plan { record_bytes: 5, ..PLAN }, Plan { keys: Keys::Resource, ..PLAN }, Plan { partitions: 7, ..PLAN }];
-    let ids: std::collections::HashSet<_> = plans.iter().flat_map(|plan| [fragment_id(b"a", plan), fragment_id(b"b", plan)]).collect();
-    assert_eq!(ids.len(), 8);
-    assert_eq!(fragment_id(b"a", &Plan { max_fragments: 1, max_bytes: 1, ..PLAN }), fragment_id(b"a", &PLAN));
+    let by_trace = Plan { keys: Keys::ByTrace, partitions: 7, ..PLAN };
+    let plans =
+        [PLAN, Plan { record_bytes: 5, ..PLAN }, Plan { keys: Keys::Resource, ..PLAN }, by_trace, Plan { partitions: 8, ..by_trace }];
+    let id = |bytes: &[u8], plan: &Plan| fragment_id(Signal::Traces, bytes, plan);
+    let ids: std::collections::HashSet<_> = plans.iter().flat_map(|plan| [id(b"a", plan), id(b"b", plan)]).collect();
+    assert_eq!(ids.len(), 10);
+    for same in [Plan { max_fragments: 1, max_bytes: 1, ..PLAN }, Plan { partitions: 7, ..PLAN }] {
+        assert_eq!(id(b"a", &same), id(b"a", &PLAN), "it is cut in the same places");
+    }
+}
+
+#[test]
+fn a_run_of_empty_containers_is_never_too_large_where_each_of_them_is_not() {
+    let small = field(1, &field(1, &field(1, &attribute("k", &text("v")))));
+    let large = field(1, &field(1, &field(1, &attribute("k", &text(&"v".repeat(10_000))))));
+    let bytes = Bytes::from([small, large.clone(), large.clone()].concat());
+    let fragments = cut(Signal::Traces, &bytes, &Plan { record_bytes: large.len() as u64, ..PLAN }).expect("it is cut");
+    assert_eq!((fragments.fragments.len(), fragments.rejected.len()), (3, 0));
+    assert_eq!(values(&fragments).concat(), bytes);
+}
+
+#[test]
+fn what_is_told_of_a_rejected_item_counts_the_key() {
+    let bytes = request(&spans(5));
+    let one = request(&spans(5)[..1]).len() as u64;
+    let plan = Plan { keys: Keys::TraceId, record_bytes: one + 31, ..PLAN };
+    let rejected = cut(Signal::Traces, &bytes, &plan).expect("it is cut").rejected;
+    let expected = format!("span `span 0` takes {one} bytes with its envelope, the limit of a record is {}", one - 1);
+    assert_eq!((rejected.len(), &rejected[0].what), (5, &expected));
 }

@@ -184,6 +184,8 @@ label! {
     Deviation = "kind" {
         /// Names of fields in `snake_case`.
         SnakeCase = "snake_case",
+        /// Names of fields from before version 0.15 of the protocol.
+        OldName = "old_name",
         /// Enums by their names.
         EnumName = "enum_name",
         /// Integers beyond 64 bits, which became doubles.

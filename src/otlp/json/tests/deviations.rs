@@ -38,6 +38,32 @@ fn names_in_snake_case_are_taken_and_counted() {
 }
 
 #[test]
+fn names_from_before_scopes_are_taken_and_counted() {
+    for (signal, old, new) in [
+        (Signal::Traces, "instrumentationLibrarySpans", spans(r#"{"name":"n"}"#)),
+        (Signal::Metrics, "instrumentation_library_metrics", metrics(r#"{"name":"n"}"#)),
+    ] {
+        let json =
+            new.replace("scopeSpans", old).replace("scopeMetrics", old).replace(r#"[{"spans""#, r#"[{"instrumentationLibrary":{},"spans""#);
+        let scope = new.replace(r#"[{"spans""#, r#"[{"scope":{},"spans""#);
+        let (transcoded, as_now) = (good(signal, &json), good(signal, &scope));
+        assert_eq!((transcoded.bytes, transcoded.items), (as_now.bytes, as_now.items), "{old}");
+        assert_eq!(transcoded.deviations.old_names, if signal == Signal::Traces { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn doubles_of_many_digits_are_exact_and_only_so_many_are_read() {
+    let list = |count: usize| {
+        let numbers = vec!["1.2345000000000000451e-300"; count].join(",");
+        metrics(&format!(r#"{{"name":"n","histogram":{{"dataPoints":[{{"explicitBounds":[{numbers}]}}]}}}}"#))
+    };
+    let exact = 1.234_500_000_000_000_045_1e-300_f64.to_le_bytes();
+    assert!(good(Signal::Metrics, &list(2)).bytes.windows(16).any(|pair| pair == [exact, exact].concat()));
+    assert!(bad(Signal::Metrics, &list(100_001)).what.contains("over 19 digits"));
+}
+
+#[test]
 fn a_name_may_be_written_with_escapes() {
     assert_eq!(span(r#""n\u0061me":"\u006e""#).0.name, "n");
 }

@@ -42,6 +42,7 @@ fn what_cannot_be_meant_is_refused_at_its_place() {
         (r#""status":[]"#, "[]", "status: an object expected, found an array"),
         (r#""name":"a","name":"b""#, r#""b""#, "name: the same field a second time"),
         (r#""traceState":"a","trace_state":"b""#, r#""b""#, "traceState: the same field a second time"),
+        (r#""name":"a","name":null"#, "null", "name: the same field a second time"),
         (r#""status":{},"status":{}"#, "{}}]", "status: the same field a second time"),
         (r#""attributes":[{"value":{"boolValue":1}}]"#, "1}", "attributes[0].value.boolValue: a boolean expected, found a number"),
         (
