@@ -192,7 +192,7 @@ fn with_resource_keys_each_entry_is_a_record_and_the_key_counts_in_its_limit() {
 fn what_nobody_checked_is_refused_or_cut_and_never_panics() {
     let broken = Bytes::from(vec![0x0a, 100, 1]);
     assert!(matches!(cut(Signal::Traces, &broken, &PLAN), Err(CutError::Malformed(_))));
-    let broken = Bytes::from(request(&[field(2, &[0x0a, 0x7f])]));
+    let broken = request(&[field(2, &[0x0a, 0x7f])]);
     cut(Signal::Traces, &broken, &Plan { keys: Keys::ByTrace, partitions: 8, ..PLAN }).expect("an item is not looked into");
     assert!(check(Signal::Traces, broken, crate::otlp::Depth::Full, true).is_err());
 }
