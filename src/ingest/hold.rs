@@ -1,7 +1,7 @@
 //! A batch that neither tier takes is held, where its door asks for it: senders that never try again would drop it.
 //!
 //! What always holds: only what was taken by nobody is sent again, whole, and nothing that is in doubt; a gate that runs
-//! out of room for bytes in flight holds nothing. Parts that the producer has are waited for as long.
+//! out of room for bytes in flight holds nothing, nor does one that drains. Parts that the producer has are waited for as long.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ impl Ingest {
         let mut began = started;
         loop {
             let answers = self.land(parts.clone(), began, Some(hold.until)).await;
-            if !is_outage(&answers) || hold.is_over() {
+            if !is_outage(&answers) || hold.is_over() || self.is_draining() {
                 return answers;
             }
             self.look_again(hold).await;

@@ -251,7 +251,7 @@ impl Ingest {
         if self.may_store(&trial) { self.store_records(trial, None, started).await } else { Err(unavailable(trial.doubt)) }
     }
 
-    fn is_draining(&self) -> bool {
+    pub(super) fn is_draining(&self) -> bool {
         self.signal.phase() >= Phase::Finishing
     }
 

@@ -160,7 +160,7 @@ vocabulary! {
     otlp_items: By<(Signal, Outcome), Counter>,
     /// Records that OTLP requests were made into.
     otlp_records: By<Signal, Counter>,
-    /// Places in OTLP requests that were mended on the way: invalid UTF-8, where that is a setting, and old field numbers.
+    /// Texts in OTLP requests that were not UTF-8 and were mended on the way, where that is a setting.
     otlp_repaired: By<Signal, Counter>,
     /// Places in OTLP requests in JSON that are not as the specification says and were read all the same.
     otlp_json_deviations: By<(Signal, Deviation), Counter>,

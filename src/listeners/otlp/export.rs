@@ -16,7 +16,7 @@ use crate::event::{self, Batch, Event, Origin, Topic};
 use crate::ingest::{Hold, Room};
 use crate::limits::inflight::InFlight;
 use crate::listeners::http::lobby::Head;
-use crate::otlp::{self, Cut, Depth, Fragment, Plan, Signal};
+use crate::otlp::{self, Cut, CutError, Depth, Fragment, Keys, Plan, Signal};
 use crate::receipt::{self, Position, Receipt, Refusal, Tier};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{self, Outcome};
@@ -86,7 +86,8 @@ impl Door {
         counted.repaired(&prepared);
         let taken = prepared.items.saturating_sub(prepared.invalid + prepared.too_large);
         let mut partial = Partial { rejected: prepared.invalid + prepared.too_large, message: told(&prepared.reasons) };
-        if taken == 0 {
+        // What has no item that we know may have some of a later version of the protocol: it goes on.
+        if prepared.fragments.is_empty() || (taken == 0 && partial.rejected > 0) {
             return if partial.rejected == 0 {
                 Ok(Exported { partial, guard })
             } else {
@@ -156,23 +157,40 @@ fn prepare(
     let (bytes, items, deviations) = match encoding {
         Encoding::Protobuf => (bytes, None, otlp::json::Deviations::default()),
         Encoding::Json => {
-            let transcoded = otlp::json::transcode(signal, &bytes).map_err(malformed)?;
+            let mut transcoded = otlp::json::transcode(signal, &bytes).map_err(malformed)?;
+            transcoded.bytes.shrink_to_fit();
             guard.grow(transcoded.bytes.len() as u64)?;
             (Bytes::from(transcoded.bytes), Some(transcoded.items), transcoded.deviations)
         }
     };
-    // What was written by us needs no second look; only its old fields, of which JSON has none, and its size count.
+    // What was written by us needs no second look; only its size counts.
     let depth = if items.is_some() { Depth::None } else { config.validation };
+    let came = bytes.len();
     let checked = otlp::check(signal, bytes, depth, config.repair_utf8).map_err(malformed)?;
-    let Cut { fragments, rejected } =
-        otlp::cut(signal, &checked.bytes, plan).map_err(|error| Refusal::Invalid { message: error.to_string(), field: None })?;
+    guard.grow(checked.bytes.len().saturating_sub(came) as u64)?;
+    let (Cut { fragments, rejected }, plan) =
+        cut(signal, &checked.bytes, plan).map_err(|error| Refusal::Invalid { message: error.to_string(), field: None })?;
     guard.grow(weight(&fragments).saturating_sub(checked.bytes.len() as u64))?;
-    let id = if fragments.len() > 1 { otlp::fragment_id(signal, &checked.bytes, plan) } else { 0 };
+    let id = if fragments.len() > 1 { otlp::fragment_id(signal, &checked.bytes, &plan) } else { 0 };
     let too_large = rejected.iter().map(|rejected| rejected.items).sum();
     let reasons = checked.why.into_iter().chain(rejected.into_iter().map(|rejected| rejected.what)).collect();
     // `items` of a check are those that are left.
     let items = checked.items + checked.rejected;
     Ok(Prepared { fragments, id, items, invalid: checked.rejected, too_large, reasons, repaired: checked.repaired, deviations })
+}
+
+/// Cuts a request, and says how. Traces that would repeat too much on all their partitions are torn rather than refused: that
+/// is what their sender would lose all of them by.
+fn cut(signal: Signal, bytes: &Bytes, plan: &Plan) -> Result<(Cut, Plan), CutError> {
+    let torn = Plan { keys: Keys::None, ..*plan };
+    match otlp::cut(signal, bytes, plan) {
+        Err(CutError::TooManyFragments { .. } | CutError::TooManyBytes { .. } | CutError::TooManyParts { .. })
+            if plan.keys == Keys::ByTrace =>
+        {
+            otlp::cut(signal, bytes, &torn).map(|cut| (cut, torn))
+        }
+        cut => cut.map(|cut| (cut, *plan)),
+    }
 }
 
 fn events(topic: &Topic, prepared: &Prepared) -> Vec<Event> {
@@ -182,7 +200,8 @@ fn events(topic: &Topic, prepared: &Prepared) -> Vec<Event> {
         client_key: None,
         key: fragment.key.clone(),
         partition: fragment.partition,
-        items: u32::try_from(fragment.items).unwrap_or(u32::MAX),
+        // What holds no item that we know is charged as one.
+        items: u32::try_from(fragment.items.max(1)).unwrap_or(u32::MAX),
         headers: match count {
             1 => Vec::new(),
             _ => vec![(FRAGMENT.to_owned(), Bytes::from(format!("{:016x}/{index}/{count}", prepared.id)))],
@@ -313,6 +332,24 @@ mod tests {
         assert_eq!(refused_for_good(&[taken(), later()], &[1, 2]), Err(later().expect_err("refused")));
         assert_eq!(refused_for_good(&[never(), later(), taken()], &[1, 2, 3]), Err(later().expect_err("refused")));
         assert_eq!(refused_for_good(&[never(), never()], &[1, 2]), Err(never().expect_err("refused")));
+    }
+
+    #[test]
+    fn traces_that_cannot_be_kept_whole_are_torn_rather_than_refused() {
+        let field = |number: u8, content: &[u8]| {
+            [&[number << 3 | 2, content.len() as u8 & 127 | 128, (content.len() >> 7) as u8], content].concat()
+        };
+        let span = |id: u8| field(2, &field(1, &[id; 16]));
+        let resource = field(1, &field(1, &[vec![10, 128, 8], vec![b'k'; 1024]].concat()));
+        let scope = field(2, &(1..=60).flat_map(span).collect::<Vec<_>>());
+        let request = Bytes::from(field(1, &[resource, scope].concat()));
+        let plan = Plan { keys: Keys::ByTrace, partitions: 50, record_bytes: 1 << 20, max_fragments: 1_000, max_bytes: 1 << 20 };
+        let (whole, by) = cut(Signal::Traces, &request, &plan).expect("there is room");
+        assert!(whole.fragments.len() > 20 && by == plan, "{}", whole.fragments.len());
+        for too_little in [Plan { max_fragments: 10, ..plan }, Plan { max_bytes: 10_000, ..plan }] {
+            let (torn, by) = cut(Signal::Traces, &request, &too_little).expect("it is torn");
+            assert_eq!((torn.fragments.len(), by.keys), (1, Keys::None));
+        }
     }
 
     #[test]

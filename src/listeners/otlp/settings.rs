@@ -24,7 +24,7 @@ pub struct Config {
     /// Topic of log records. Default `otlp_logs`.
     pub logs_topic: String,
     /// Keys of records with spans. `by_trace`: no key, and each trace on the partition that its id in hex would have by murmur2,
-    /// in at most one record for each partition. `trace_id`: one record for each trace, with that key. `resource`: one for each
+    /// in at most one record for each partition; where that repeats too much of what spans have in common, as `none`. `trace_id`: one record for each trace, with that key. `resource`: one for each
     /// resource. `none`: the request as it came. Default `by_trace`.
     pub traces_keys: Keys,
     /// Keys of records with metrics: `resource` (the Collector's own keys), or `none`. Default `none`.
@@ -32,9 +32,10 @@ pub struct Config {
     /// Keys of records with log records: `trace_id`, `resource` (both the Collector's own), or `none`. Default `none`.
     pub logs_keys: Keys,
     /// How much of a request is looked at before it goes on as it is. `full`: all that a reader could stumble over; one byte that
-    /// it cannot decode loses it the whole record. `structure`: all but text and ids. `none`: what is needed to count. Default `full`.
+    /// it cannot decode loses it the whole record. `structure`: all but text and ids. `none`: what is needed to count, by the
+    /// bytes and not by what a reader would make of them. Default `full`.
     pub validation: Depth,
-    /// Whether text that is not UTF-8 is mended (U+FFFD) instead of refused. Default false.
+    /// Whether text that is not UTF-8 is mended (U+FFFD) instead of refused. JSON that is not UTF-8 is refused always. Default false.
     pub repair_utf8: bool,
     /// Size of a request as it comes over the wire. More: 413, or RESOURCE_EXHAUSTED. Default 16 MiB, at most 64 MiB.
     pub max_body_bytes: ByteSize,
