@@ -115,6 +115,8 @@ fn fragments_and_their_bytes_are_bounded() {
     let error = cut(Signal::Traces, &bytes, &plan).expect_err("too many");
     assert_eq!(error, CutError::TooManyFragments { most: 5, record_bytes: 200 });
     assert!(error.to_string().contains("more than 5 records of at most 200 bytes"));
+    let plan = Plan { keys: Keys::TraceId, max_fragments: 4, ..PLAN };
+    assert_eq!(cut(Signal::Traces, &bytes, &plan), Err(CutError::TooManyFragments { most: 4, record_bytes: 1_000_000 }));
     let plan = Plan { record_bytes: 200, max_bytes: 1_000, ..PLAN };
     let error = cut(Signal::Traces, &bytes, &plan).expect_err("too much");
     assert_eq!(error, CutError::TooManyBytes { bytes: bytes.len() as u64, most: 1_000 });
