@@ -153,7 +153,7 @@ impl Ingest {
     pub async fn room(&self, principal: &Principal, topic: &Topic, hold: Option<Hold<'_>>) -> Result<Room, Refusal> {
         let share = loop {
             let asked = self.permit(principal, topic, Instant::now()).await;
-            match (asked, hold.filter(|hold| !hold.is_over())) {
+            match (asked, hold.filter(|hold| !hold.is_over() && !self.is_draining())) {
                 (Err(refusal), Some(hold)) if refusal.is_outage() => self.look_again(hold).await,
                 (asked, _) => break asked?,
             }
