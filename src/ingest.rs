@@ -292,7 +292,7 @@ fn filled(answers: Vec<Option<Answer>>, otherwise: &Refusal) -> Vec<Answer> {
 }
 
 fn count(door: event::Door, results: &[Answer]) {
-    let counted: Vec<&Answer> = if door.is_whole() { receipt::worst(results).into_iter().collect() } else { results.iter().collect() };
+    let counted: Vec<&Answer> = if door.is_whole() { receipt::whole(results).into_iter().collect() } else { results.iter().collect() };
     for result in counted {
         let outcome = match result {
             Ok(Receipt { tier: Tier::Broker { .. }, .. }) => Outcome::AcceptedBroker,

@@ -210,13 +210,24 @@ pub struct Position {
 /// The result of what fared worst, for parts of one thing: refused for now, else for good, else in the inbox, else in the
 /// broker. None: there are no parts. A fault of ours counts as one for now: what it was about is as good as before.
 pub fn worst(results: &[Result<Receipt, Refusal>]) -> Option<&Result<Receipt, Refusal>> {
-    let rank = |result: &&Result<Receipt, Refusal>| match result {
+    results.iter().max_by_key(rank)
+}
+
+/// The one result of the whole: that of what fared worst, but for what is refused for good beside others that were taken.
+pub fn whole(results: &[Result<Receipt, Refusal>]) -> Option<&Result<Receipt, Refusal>> {
+    match worst(results) {
+        Some(Err(refusal)) if refusal.is_for_good() => results.iter().filter(|result| result.is_ok()).max_by_key(rank).or(worst(results)),
+        worst => worst,
+    }
+}
+
+fn rank(result: &&Result<Receipt, Refusal>) -> (u8, Option<Duration>) {
+    match result {
         Ok(Receipt { tier: Tier::Broker { .. }, .. }) => (0, None),
         Ok(Receipt { tier: Tier::Inbox { .. }, .. }) => (1, None),
         Err(refusal) if refusal.is_for_good() => (2, None),
         Err(refusal) => (3, refusal.retry_after()),
-    };
-    results.iter().max_by_key(rank)
+    }
 }
 
 /// What became of a batch: one result for each of its events, in order.
@@ -240,6 +251,10 @@ mod tests {
         let for_good = || Err(Refusal::invalid("", ""));
         let for_now = |wait| Err(Refusal::Unavailable { wait: Duration::from_secs(wait), doubt: Doubt::NotStored });
         assert_eq!(worst(&[]), None);
+        let both = [for_good(), inbox(), broker()];
+        assert_eq!((worst(&both), whole(&both)), (Some(&both[0]), Some(&both[1])), "some of it was taken");
+        assert_eq!(whole(&[for_good(), for_now(1), broker()]), Some(&for_now(1)));
+        assert_eq!(whole(&[for_good()]), Some(&for_good()));
         assert!(matches!(worst(&[broker(), inbox(), broker()]), Some(Ok(Receipt { tier: Tier::Inbox { .. }, .. }))));
         assert_eq!(worst(&[inbox(), for_good(), broker()]), Some(&for_good()));
         assert_eq!(worst(&[for_now(1), for_now(2), for_good(), broker()]), Some(&for_now(2)), "the longest wait");

@@ -6,8 +6,9 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
+use tokio::time::sleep_until;
 
+use crate::drain::{Phase, Signal};
 use crate::inbox::row::{Content, Parcel};
 use crate::inbox::{Settlement, StoreError, Stored, not_before_ms};
 use crate::receipt::{Doubt, Receipt, Refusal, Tier};
@@ -39,6 +40,33 @@ enum Offered {
     Reported(Report),
 }
 
+/// Until when parts are waited for.
+struct Deadline {
+    soon: tokio::time::Instant,
+    /// Unless the gate drains: then it is the other one.
+    late: tokio::time::Instant,
+    signal: Signal,
+}
+
+impl Deadline {
+    /// What came of it in time.
+    async fn before<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            sleep_until(self.soon).await;
+            let mut signal = self.signal.clone();
+            tokio::select! {
+                () = sleep_until(self.late) => {}
+                () = signal.reached(Phase::Finishing) => {}
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = over => None,
+        }
+    }
+}
+
 /// A part between the two tiers.
 struct Part {
     receipt: Receipt,
@@ -49,27 +77,28 @@ struct Part {
 }
 
 impl Ingest {
-    /// Stores parts, in their order, and answers each after its commit: by the deadline of answers, or until `until` if that is later.
+    /// Stores parts, in their order, and answers each after its commit: by the deadline of answers, or until `until` if that is
+    /// later and the gate does not drain.
     pub(super) async fn store(&self, unsent: Vec<Unsent>, started: Instant, until: Option<Instant>) -> Vec<Answer> {
         let limit = self.sink.config().answer_deadline.get().saturating_sub(ANSWER_MARGIN);
-        let deadline = until.map_or(started + limit, |until| until.max(started + limit));
-        let deadline = tokio::time::Instant::from_std(deadline);
+        let soon = tokio::time::Instant::from_std(started + limit);
+        let deadline = Deadline { soon, late: until.map_or(soon, |until| soon.max(until.into())), signal: self.signal.clone() };
         let parts: Vec<Part> = unsent.into_iter().map(|unsent| self.offer(unsent)).collect();
         let mut answers = Vec::with_capacity(parts.len());
         for part in parts {
-            answers.push(self.settle(part, deadline).await);
+            answers.push(self.settle(part, &deadline).await);
         }
         answers
     }
 
     fn offer(&self, unsent: Unsent) -> Part {
         let Unsent { routed, arrival, owed, doubt, pending } = unsent;
-        let name = routed.name();
-        let receipt = Receipt { id: routed.id().clone(), topic: routed.topic().clone(), tier: Tier::Inbox { name: name.to_string() } };
+        // The name is a hash of all of it: not before there is somebody to ask.
+        let name = (routed.may_store() && self.inbox.takes()).then(|| routed.name());
+        let told = name.map(|name| name.to_string()).unwrap_or_default();
+        let receipt = Receipt { id: routed.id().clone(), topic: routed.topic().clone(), tier: Tier::Inbox { name: told } };
         let mut part = Part { receipt, doubt, pending, offered: Offered::NotTaken, routed };
-        if !part.routed.may_store() {
-            return part;
-        }
+        let Some(name) = name else { return part };
         let held = if part.pending.is_some() { not_before_ms(self.held_for()) } else { 0 };
         let maybe = doubt == Doubt::MaybeDelivered;
         let parcel =
@@ -106,25 +135,25 @@ impl Ingest {
         self.inbox.store(parcel).inspect_err(|why| count(*why)).ok()
     }
 
-    async fn settle(&self, part: Part, deadline: tokio::time::Instant) -> Answer {
+    async fn settle(&self, part: Part, deadline: &Deadline) -> Answer {
         let Part { receipt, mut doubt, pending, offered, routed } = part;
         let (mut report, mut may_be_stored) = (None, false);
         match offered {
-            Offered::Queued(commit) => match timeout_at(deadline, commit).await {
-                Ok(Ok(Ok(_))) => return Ok(receipt),
+            Offered::Queued(commit) => match deadline.before(commit).await {
+                Some(Ok(Ok(_))) => return Ok(receipt),
                 // Not answered in time, or not known: it may be stored, and be delivered by replay.
-                Err(_) | Ok(Ok(Err(StoreError::Unknown)) | Err(_)) => {
+                None | Some(Ok(Err(StoreError::Unknown)) | Err(_)) => {
                     count(StoreError::Unknown);
                     may_be_stored = true;
                 }
-                Ok(Ok(Err(why))) => count(why),
+                Some(Ok(Err(why))) => count(why),
             },
             Offered::NotTaken => {}
             Offered::Reported(early) => report = Some(early),
         }
         if let (None, Some(pending)) = (&report, &pending) {
             // A timeout leaves the report away: the outcome stays unknown.
-            let _ = timeout_at(deadline, pending.all_reported()).await;
+            let _ = deadline.before(pending.all_reported()).await;
             report = pending.reported();
         }
         match report {

@@ -10,6 +10,7 @@ mod http;
 mod reply;
 mod settings;
 mod status;
+mod told;
 mod work;
 
 use std::error::Error;
@@ -41,6 +42,7 @@ use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels;
 
 use reply::{Manner, Refused};
+use told::Told;
 
 pub use settings::Config;
 
@@ -66,6 +68,10 @@ pub struct Door {
     parts: DoorParts,
     limits: BodyLimits,
     topics: [Topic; 3],
+    /// Room for health questions, which come without credentials: they take none of what others need.
+    health: Arc<Meter>,
+    /// Whose rejected items the log has told of in the last minute.
+    told: Told,
     config: Config,
 }
 
@@ -102,7 +108,7 @@ impl Door {
         let limits = BodyLimits { wire: config.max_body_bytes, decoded: config.max_decoded_body_bytes, ..*listeners };
         let topic = |signal| Topic::new(config.topic(signal));
         let topics = [topic(Signal::Traces)?, topic(Signal::Metrics)?, topic(Signal::Logs)?];
-        Ok(Self { parts, limits, topics, config })
+        Ok(Self { parts, limits, topics, health: Meter::new(grpc::HEALTH_ROOM), told: Told::default(), config })
     }
 
     fn topic(&self, signal: Signal) -> &Topic {

@@ -160,6 +160,8 @@ vocabulary! {
     otlp_items: By<(Signal, Outcome), Counter>,
     /// Records that OTLP requests were made into.
     otlp_records: By<Signal, Counter>,
+    /// OTLP requests whose traces could not be kept whole on their partitions, because that would repeat too much.
+    otlp_torn: Counter,
     /// Texts in OTLP requests that were not UTF-8 and were mended on the way, where that is a setting.
     otlp_repaired: By<Signal, Counter>,
     /// Places in OTLP requests in JSON that are not as the specification says and were read all the same.

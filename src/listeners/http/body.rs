@@ -56,10 +56,21 @@ where
     let mut guard = reserve(announced, meter)?;
     let wire = receive(body, limits, &mut guard, |_| Ok(())).await?;
     if coding == Coding::Identity {
+        fits(&wire, limits)?;
         return Ok((wire, guard));
     }
     let decoded = coding.decode(wire, limits.decoded.get(), &mut guard).await?;
     Ok((decoded, guard))
+}
+
+/// Holds a body that is not compressed against the limit of what comes out of a compressed one.
+pub fn fits(body: &Bytes, limits: &BodyLimits) -> Result<(), Fault> {
+    match body.len() as u64 {
+        actual if actual > limits.decoded.get() => {
+            Err(Refusal::TooLarge { what: "the size of the body in bytes", actual, limit: limits.decoded.get() }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads a body as it comes over the wire. After each piece `look` sees all that has come, and may refuse the rest.

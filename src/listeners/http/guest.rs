@@ -1,7 +1,8 @@
 //! Another door that speaks HTTP: the server of a connection asks it first whether a request is its own.
 //!
 //! The HTTP door knows nothing of it, and it knows nothing of that door: `listeners` puts them behind one server. A head that
-//! is refused before any door sees it is written by whose request it would have been, in that one's manner.
+//! is refused before any door sees it is answered by whose request it would have been, in that one's manner; but for an HTTP/1
+//! head that cannot be read so far (too large, too slow, not HTTP), which is nobody's.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use crate::event::{self, Batch, Event, Origin, Topic};
 use crate::ingest::{Hold, Room};
 use crate::limits::inflight::InFlight;
 use crate::listeners::http::lobby::Head;
+use crate::listeners::http::reply::Answer;
 use crate::otlp::{self, Cut, CutError, Depth, Fragment, Keys, Plan, Signal};
 use crate::receipt::{self, Position, Receipt, Refusal, Tier};
 use crate::telemetry::metrics;
@@ -26,11 +27,12 @@ const FRAGMENT: &str = "x-sluicegate-fragment";
 
 /// All fragments together may take so many times the request, since each has a copy of what its items have in common.
 const AMPLIFICATION: u64 = 4;
-/// And so many bytes beside, for small requests.
+/// And for small requests so many bytes beside, or so many times the request.
 const AMPLIFICATION_FLOOR: u64 = 1 << 20;
+const SMALL_AMPLIFICATION: u64 = 16;
 
-/// What the trunk needs at least, when most of the time has gone by before it was asked.
-const LEAST: Duration = Duration::from_secs(3);
+/// Kept of the time for an answer to count what became of the request.
+const COUNTING: Duration = Duration::from_millis(100);
 
 /// Reasons that an answer names; the others it counts.
 const NAMED: usize = 3;
@@ -81,7 +83,8 @@ impl Door {
         // The guard goes with the work: who hangs up does not free memory that is still held.
         let mut guard = guard;
         let prepare = move || (prepare(signal, encoding, bytes, &plan, &config, &mut guard), guard);
-        let (prepared, guard) = work::on(usize::try_from(charged).unwrap_or(usize::MAX), prepare).await?;
+        let worked = work::on(usize::try_from(charged).unwrap_or(usize::MAX), prepare).await;
+        let (prepared, guard) = worked.inspect_err(|refusal| counted.unread(refusal))?;
         let prepared = prepared.inspect_err(|refusal| counted.unread(refusal))?;
         counted.repaired(&prepared);
         let taken = prepared.items.saturating_sub(prepared.invalid + prepared.too_large);
@@ -89,6 +92,7 @@ impl Door {
         // What has no item that we know may have some of a later version of the protocol: it goes on.
         if prepared.fragments.is_empty() || (taken == 0 && partial.rejected > 0) {
             return if partial.rejected == 0 {
+                counted.event(Outcome::AcceptedBroker);
                 Ok(Exported { partial, guard })
             } else {
                 counted.rejected(&prepared);
@@ -100,8 +104,7 @@ impl Door {
         let traceparent = head.context.traceparent.clone();
         let origin = Origin { door, arrived: head.arrived, address: self.parts.lobby.address(head), traceparent };
         let batch = Batch { events: events(topic, &prepared), origin, charged_bytes: Some(charged), hold: until.map(left), guard };
-        let deadline = deadline.max(Instant::now() + LEAST.min(self.config.answer_within.get()));
-        let Ok(outcomes) = timeout_at(deadline, self.parts.ingest.accept(principal, batch)).await else {
+        let Ok(outcomes) = timeout_at(deadline - COUNTING, self.parts.ingest.accept(principal, batch)).await else {
             counted.items(Outcome::Unavailable, taken);
             counted.rejected(&prepared);
             return Err(Refused::Late);
@@ -113,8 +116,8 @@ impl Door {
         if refused.rejected > 0 {
             partial.message = told(&prepared.reasons.into_iter().chain([refused.message]).collect::<Vec<_>>());
         }
-        if partial.rejected > 0 {
-            // What stands in the message is the sender's; the log has the numbers.
+        if partial.rejected > 0 && self.told.is_new(principal.name()) {
+            // What stands in the message is the sender's; the log has the numbers, of one request a minute for each sender.
             tracing::warn!(
                 principal = principal.name(),
                 signal = signal.as_str(),
@@ -132,7 +135,7 @@ impl Door {
             partitions: room.partitions,
             record_bytes: room.record_bytes,
             max_fragments: self.config.max_fragments,
-            max_bytes: bytes * AMPLIFICATION + AMPLIFICATION_FLOOR,
+            max_bytes: bytes * AMPLIFICATION + AMPLIFICATION_FLOOR.min(bytes * SMALL_AMPLIFICATION),
         }
     }
 }
@@ -187,6 +190,7 @@ fn cut(signal: Signal, bytes: &Bytes, plan: &Plan) -> Result<(Cut, Plan), CutErr
         Err(CutError::TooManyFragments { .. } | CutError::TooManyBytes { .. } | CutError::TooManyParts { .. })
             if plan.keys == Keys::ByTrace =>
         {
+            metrics().otlp_torn.inc();
             otlp::cut(signal, bytes, &torn).map(|cut| (cut, torn))
         }
         cut => cut.map(|cut| (cut, *plan)),
@@ -245,12 +249,20 @@ fn told(reasons: &[String]) -> String {
 
 /// Counts what becomes of one request.
 #[derive(Clone, Copy)]
-struct Counted {
-    door: event::Door,
-    signal: Signal,
+pub(super) struct Counted {
+    pub door: event::Door,
+    pub signal: Signal,
 }
 
 impl Counted {
+    /// Answers by the deadline; what is late before the trunk was asked is counted here.
+    pub(super) async fn in_time(self, deadline: Instant, answer: impl Future<Output = Result<Answer, Refused>>) -> Result<Answer, Refused> {
+        timeout_at(deadline, answer).await.unwrap_or_else(|_| {
+            self.event(Outcome::Unavailable);
+            Err(Refused::Late)
+        })
+    }
+
     fn door(self) -> labels::Door {
         labels::Door::named(self.door.as_str())
     }

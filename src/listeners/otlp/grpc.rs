@@ -4,6 +4,7 @@
 //! is one head; an answer is there before the client stops waiting.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderValue, Method, Version};
@@ -11,12 +12,12 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use super::export::Request;
+use super::export::{Counted, Request};
 use super::reply::{self, Refused};
 use super::status::{self, Code};
 use super::{Door, Encoding, is_grpc};
 use crate::event;
-use crate::limits::inflight::InFlight;
+use crate::limits::inflight::{InFlight, Meter};
 use crate::listeners::http::body::{self, BodyLimits};
 use crate::listeners::http::coding::Coding;
 use crate::listeners::http::fault::Fault;
@@ -40,6 +41,8 @@ const COLLECTOR: &str = "/opentelemetry.proto.collector.";
 
 /// A health question is short.
 const HEALTH_LIMIT: ByteSize = ByteSize::kib(4);
+/// What all of them may take that are not read yet.
+pub(super) const HEALTH_ROOM: u64 = 4 << 20;
 
 /// What can be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,13 +107,13 @@ impl Door {
         let call = self.called(head)?;
         let patience = patience(&head.parts.headers)?;
         let times = Times::new(begun, patience, self.config.answer_within.get());
-        let answered = async {
-            match call {
-                Call::Check => self.check(head, body).await,
-                Call::Export(signal) => self.exported(head, signal, body, times).await,
+        match call {
+            Call::Check => timeout_at(times.answer, self.check(head, body)).await.unwrap_or(Err(Refused::Late)),
+            Call::Export(signal) => {
+                let counted = Counted { door: event::Door::OtlpGrpc, signal };
+                counted.in_time(times.answer, self.exported(head, signal, body, times)).await
             }
-        };
-        timeout_at(times.answer, answered).await.unwrap_or(Err(Refused::Late))
+        }
     }
 
     fn called(&self, head: &Head<'_>) -> Result<Call, Refused> {
@@ -137,7 +140,7 @@ impl Door {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let principal = self.parts.lobby.principal(head, self.config.token_grace.get()).await?;
-        let (bytes, guard) = self.message(head, body, &self.limits).await?;
+        let (bytes, guard) = self.message(head, body, &self.limits, &self.parts.meter).await?;
         let (hold, deadline) = (times.hold(self.config.hold.get()), times.answer);
         let request = Request { door: event::Door::OtlpGrpc, signal, encoding: Encoding::Protobuf, bytes, guard, hold, deadline };
         let exported = self.export(head, &principal, request).await?;
@@ -152,7 +155,7 @@ impl Door {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let limits = BodyLimits { wire: HEALTH_LIMIT, decoded: HEALTH_LIMIT, ..self.limits };
-        let (message, _guard) = self.message(head, body, &limits).await?;
+        let (message, _guard) = self.message(head, body, &limits, &self.health).await?;
         let asked = status::asked_service(&message).ok_or(Fault::BadRequest("this is not a HealthCheckRequest"))?;
         if !asked.is_empty() && !SIGNALS.iter().any(|signal| service(*signal) == asked) {
             return Err(Refused::Grpc(Code::NotFound, "no such service"));
@@ -161,7 +164,7 @@ impl Door {
     }
 
     /// The one message of a call.
-    async fn message<B>(&self, head: &Head<'_>, body: B, limits: &BodyLimits) -> Result<(Bytes, InFlight), Refused>
+    async fn message<B>(&self, head: &Head<'_>, body: B, limits: &BodyLimits, meter: &Arc<Meter>) -> Result<(Bytes, InFlight), Refused>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -169,9 +172,10 @@ impl Door {
         let coding = coding(&head.parts.headers)?;
         let wire = BodyLimits { wire: ByteSize::bytes(limits.wire.get() + PREFIX as u64), ..*limits };
         let limit = limits.wire.get();
-        let (bytes, mut guard) = body::read_wire(head.parts, body, &wire, &self.parts.meter, |came| look(came, limit)).await?;
+        let (bytes, mut guard) = body::read_wire(head.parts, body, &wire, meter, |came| look(came, limit)).await?;
         let (is_compressed, message) = unframed(&bytes)?;
         if !is_compressed {
+            body::fits(&message, limits)?;
             return Ok((message, guard));
         }
         if coding == Coding::Identity {

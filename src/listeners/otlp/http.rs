@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::export::Request;
+use super::export::{Counted, Request};
 use super::reply::{self, Refused};
 use super::{Door, Encoding, status};
 use crate::event;
@@ -68,10 +68,19 @@ impl Door {
         }
         // Never a redirect: some SDKs take one for a success.
         self.in_secret(head)?;
+        let deadline = arrived + self.config.answer_within.get();
+        let counted = Counted { door: event::Door::Otlp, signal };
+        counted.in_time(deadline, self.posted(head, signal, body, deadline)).await
+    }
+
+    async fn posted<B>(&self, head: &Head<'_>, signal: Signal, body: B, deadline: Instant) -> Result<Answer, Refused>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
         let principal = self.parts.lobby.principal(head, self.config.token_grace.get()).await?;
         let encoding = encoding(&head.parts.headers).ok_or(Fault::UnsupportedMediaType(READS))?;
         let (bytes, guard) = body::read(head.parts, body, &self.limits, &self.parts.meter).await?;
-        let deadline = arrived + self.config.answer_within.get();
         let request = Request { door: event::Door::Otlp, signal, encoding, bytes, guard, hold: None, deadline };
         let exported = self.export(head, &principal, request).await?;
         let body = status::export_response(signal, &exported.partial, encoding);

@@ -118,10 +118,10 @@ impl Manner {
                 "no such path: OTLP is at /v1/traces, /v1/metrics and /v1/logs, without more",
             ),
             Fault::MethodNotAllowed(_) => never(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "OTLP is sent with POST"),
-            Fault::UnsupportedMediaType(_) => never(
+            Fault::UnsupportedMediaType(reads) => never(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 Code::InvalidArgument,
-                "the header `Content-Type` must be application/x-protobuf or application/json, in UTF-8",
+                format!("the header `Content-Type` must be one of: {reads}; in UTF-8"),
             ),
             Fault::UnsupportedEncoding => never(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -58,8 +58,8 @@ fn doubles_of_many_digits_are_exact_and_only_so_many_are_read() {
         let numbers = vec!["1.2345000000000000451e-300"; count].join(",");
         metrics(&format!(r#"{{"name":"n","histogram":{{"dataPoints":[{{"explicitBounds":[{numbers}]}}]}}}}"#))
     };
-    let exact = 1.234_500_000_000_000_045_1e-300_f64.to_le_bytes();
-    assert!(good(Signal::Metrics, &list(2)).bytes.windows(16).any(|pair| pair == [exact, exact].concat()));
+    let exact: f64 = "1.2345000000000000451e-300".parse().expect("a number");
+    assert!(good(Signal::Metrics, &list(2)).bytes.windows(16).any(|pair| pair == [exact.to_le_bytes(); 2].concat()));
     assert!(bad(Signal::Metrics, &list(100_001)).what.contains("over 19 digits"));
 }
 
