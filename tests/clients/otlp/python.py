@@ -45,7 +45,7 @@ def traces(provider):
         context = trace.set_span_in_context(parent or NonRecordingSpan(trace.INVALID_SPAN_CONTEXT))
         return tracer.start_span(name, context=context, start_time=at(1), **options)
 
-    state = TraceState([("vendor", "a=b"), ("other", "1")])
+    state = TraceState([("vendor", "a:b"), ("other", "1")])
     remote = SpanContext(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331, True, TraceFlags(1), state)
     other = start("other root", kind=SpanKind.CONSUMER)
     links = [Link(other.get_span_context(), {"why": "batch"}), Link(remote)]
@@ -138,7 +138,8 @@ class Said(logging.Handler):
 
 def main():
     said = Said()
-    logging.getLogger("opentelemetry").addHandler(said)
+    for name in ("exporter", "sdk._shared_internal", "sdk.metrics"):
+        logging.getLogger("opentelemetry." + name).addHandler(said)
     logging.getLogger("opentelemetry").propagate = False
     attributes = {"service.name": "shop", "test.run": RUN, "test.ünï": "größer 日本 🦀", "test.ratio": 0.1, "test.count": -7, "test.on": True, "test.list": ["a", "", "ü"]}
     resource = Resource.create(attributes, "https://opentelemetry.io/schemas/1.31.0")
