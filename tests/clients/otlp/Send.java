@@ -183,7 +183,7 @@ public class Send {
   static OpenTelemetrySdk sdk(boolean stream) {
     Resource resource =
         Resource.create(
-            Attributes.builder().put("service.name", "shop").put("service.instance.id", "the same every time").put("test.run", RUN).put("test.unicode", "größer 日本 🦀").put("test.ratio", 0.1).put("test.count", -7).put("test.on", true).put("test.list", "a", "", "ü").build(),
+            Attributes.builder().put("service.name", "shop").put("test.run", RUN).put("test.unicode", "größer 日本 🦀").put("test.ratio", 0.1).put("test.count", -7).put("test.on", true).put("test.list", "a", "", "ü").build(),
             "https://opentelemetry.io/schemas/1.31.0");
     View exponential = View.builder().setAggregation(Aggregation.base2ExponentialBucketHistogram(20, 20)).build();
     var properties = Map.of("otel.bsp.schedule.delay", "200", "otel.bsp.max.export.batch.size", stream ? "20" : "512", "otel.metric.export.interval", "3600000");
