@@ -89,7 +89,7 @@ impl Client {
 }
 
 /// Where `tests/run` has put them.
-fn installed() -> PathBuf {
+pub fn installed() -> PathBuf {
     let cache = |name: &str, below: &str| std::env::var_os(name).map(|base| Path::new(&base).join(below));
     let installed = cache("SLUICEGATE_CACHE", "otlp-clients")
         .or_else(|| cache("XDG_CACHE_HOME", "sluicegate/otlp-clients"))

@@ -161,13 +161,17 @@ impl Names {
             Value::Object(fields) => {
                 for (key, value) in fields.iter_mut() {
                     match (key.as_str(), value.as_str()) {
-                        ("traceId" | "spanId" | "parentSpanId", Some(id)) => *value = self.0.get(id).map_or_else(|| json!(id), |name| json!(name)),
+                        ("traceId" | "spanId" | "parentSpanId", Some(id)) => {
+                            *value = self.0.get(id).map_or_else(|| json!(id), |name| json!(name))
+                        }
                         (key, Some(time)) if key.ends_with("UnixNano") => *value = without_taken(time),
                         _ => self.replace(value),
                     }
                     // Which instance of a service it is, an SDK may make up for each start.
                     if key == "resource" {
-                        list_mut(&mut value["attributes"]).filter(|attribute| attribute["key"] == "service.instance.id").for_each(|attribute| attribute["value"] = json!("made up"));
+                        list_mut(&mut value["attributes"])
+                            .filter(|attribute| attribute["key"] == "service.instance.id")
+                            .for_each(|attribute| attribute["value"] = json!("made up"));
                     }
                     let unordered = key == "attributes" || key == "filteredAttributes" || key == "kvlistValue";
                     if unordered {
