@@ -143,7 +143,7 @@ async fn with_the_disk_inbox_an_outage_of_any_length_is_seen_by_no_sdk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn over_its_quota_every_sdk_that_tries_again_loses_nothing() {
     let broker = Broker::start().await;
-    let gate = broker.setup().config("[limits.tiers.standard]\nevents_per_second = 40.0\nburst = 80\n").start().await;
+    let gate = broker.setup().patient().config("[limits.tiers.standard]\nevents_per_second = 40.0\nburst = 80\n").start().await;
     let orders = orders(Task::Stream(SPANS, 1));
     let summaries = send(&gate, &orders).await;
     let mut refused = 0;
