@@ -6,6 +6,7 @@
 
 mod browser;
 mod difference;
+mod odd;
 mod outage;
 mod same;
 mod stage;

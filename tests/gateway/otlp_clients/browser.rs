@@ -86,7 +86,9 @@ async fn strict(origin: &str) -> (Gate, Kafka) {
     let kafka = Kafka::start().await;
     make_topics(&kafka).await;
     let setup = setup(&kafka).shipped().env("CORS_ALLOWED_ORIGINS", origin).env("SLUICEGATE__INBOX__KIND", "none");
-    (setup.env("SLUICEGATE__OTLP__MAX_DECODED_BODY_BYTES", &LARGEST.to_string()).start().await, kafka)
+    let largest = LARGEST.to_string();
+    let setup = setup.env("SLUICEGATE__OTLP__MAX_BODY_BYTES", &largest).env("SLUICEGATE__OTLP__MAX_DECODED_BODY_BYTES", &largest);
+    (setup.start().await, kafka)
 }
 
 /// Guarantees: a page of an allowed origin is shown every answer, refusals too: status, body, and when to come again; what

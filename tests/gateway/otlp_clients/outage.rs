@@ -16,7 +16,7 @@ use crate::support::switch::Switch;
 use crate::support::telemetry::Telemetry;
 use crate::support::{DEADLINE, eventually};
 
-use super::stage::{endpoint_of, make_topics, replayed, setup};
+use super::stage::{endpoint_of, make_topics, replayed, setup, token};
 
 /// Spans of one client, and over how many seconds they are spread.
 const STREAM: Task = Task::Stream(160, 8);
@@ -61,7 +61,7 @@ impl Broker {
         let names = || {
             let telemetry = Telemetry::of(&self.behind.received(), &run);
             let names: BTreeSet<_> = (0..count).filter(|i| !telemetry.named(&format!("span {run} {i}")).is_empty()).collect();
-            (names.len(), telemetry.len())
+            (names.len(), telemetry.count("span"))
         };
         let (_, all) =
             eventually(&format!("all {count} spans of {run}"), DEADLINE, async || Some(names()).filter(|(distinct, _)| *distinct == count))
@@ -159,3 +159,28 @@ async fn over_its_quota_every_sdk_that_tries_again_loses_nothing() {
     }
     assert_eq!(refused, 1);
 }
+
+/// Scenario: a gate with neither a broker nor an inbox, that knows so already, is sent one span by each SDK, to a gate each.
+/// Guarantees: who tries again does so some times over some 10 s, no more; JavaScript over gRPC tries once, and is held.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_sent_into_a_storm_while_nothing_can_be_taken() {
+    let kafka = Kafka::prepare(Options::default());
+    let each = orders(Task::Stream(1, 0)).into_iter().map(async |order| {
+        let gate = setup(&kafka).shipped().env("SLUICEGATE__INBOX__KIND", "none").start().await;
+        let token = token(&gate, "the-test").await;
+        let refused = async || (gate.post("/v1/traces", &token, ONE_SPAN).await.status == 503).then_some(());
+        eventually("it is known that there is no broker", DEADLINE, refused).await;
+        let before = unavailable(&gate).await;
+        let summary = order.at(&endpoint_of(&gate, &order).await).await;
+        let tries = unavailable(&gate).await - before;
+        eprintln!("{}: {tries} tries in {:.1} s, said {:?}", order.run(), summary.seconds, summary.errors);
+        let (least, most) = if (order.client, order.protocol) == (Client::Node, Protocol::Grpc) { (1.0, 1.0) } else { (3.0, 6.0) };
+        assert!(tries >= least && tries <= most, "{}: {tries} tries", order.run());
+        if most == 1.0 {
+            assert!(summary.seconds > 4.0, "it was held for {} s", summary.seconds);
+        }
+    });
+    join_all(each).await;
+}
+
+const ONE_SPAN: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a","traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708"}]}]}]}"#;

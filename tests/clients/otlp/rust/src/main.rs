@@ -110,7 +110,10 @@ fn main() {
     } else {
         stream(&tracers, &run, began);
     }
-    let ends = [tracers.force_flush(), loggers.force_flush(), tracers.shutdown(), loggers.shutdown(), meters.shutdown()];
+    // A flush is given up after 5 s, though what it waits for goes on: so it is asked for again.
+    let patience = Duration::from_secs(120);
+    while (tracers.force_flush().is_err() || loggers.force_flush().is_err()) && began.elapsed() < patience {}
+    let ends = [tracers.shutdown(), loggers.shutdown(), meters.shutdown()];
     let mut errors = said.words();
     errors.extend(ends.into_iter().filter_map(Result::err).map(|error| error.to_string()));
     let seconds = began.elapsed().as_secs_f64();
