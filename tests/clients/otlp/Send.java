@@ -180,6 +180,7 @@ public class Send {
         });
   }
 
+  @SuppressWarnings("deprecation") // Its successor is not in the older SDKs that are still about.
   static OpenTelemetrySdk sdk(boolean stream) {
     Resource resource =
         Resource.create(
