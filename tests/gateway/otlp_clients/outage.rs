@@ -77,9 +77,9 @@ async fn metric(gate: &Gate, name: &str, words: &[&str]) -> f64 {
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-/// Items that a gate could take nowhere so far.
+/// Spans that a gate could take nowhere so far.
 async fn unavailable(gate: &Gate) -> f64 {
-    metric(gate, "sluicegate_otlp_items_total", &["unavailable"]).await
+    metric(gate, "sluicegate_otlp_items_total", &["unavailable", "traces"]).await
 }
 
 /// Each has an order done, all at once, everybody with a token of their own.
