@@ -84,7 +84,7 @@ impl Door {
         let (prepared, guard) = work::on(usize::try_from(charged).unwrap_or(usize::MAX), prepare).await?;
         let prepared = prepared.inspect_err(|refusal| counted.unread(refusal))?;
         counted.repaired(&prepared);
-        let taken = prepared.items - prepared.invalid - prepared.too_large;
+        let taken = prepared.items.saturating_sub(prepared.invalid + prepared.too_large);
         let mut partial = Partial { rejected: prepared.invalid + prepared.too_large, message: told(&prepared.reasons) };
         if taken == 0 {
             return if partial.rejected == 0 {
