@@ -101,12 +101,32 @@ async fn assert_same(stage: &Stage, orders: &[Order]) {
     assert_eq!(stage.behind.complaints(), Vec::<String>::new());
 }
 
+/// What the exponential histogram is called where it has an attribute.
+const SIZES: &str = r#"exponentialHistogram sizes [{"key":"path","value":{"stringValue":"/orders"}}]"#;
+
 /// A comparison of little would prove little.
 fn assert_has_everything(order: &Order, telemetry: &Telemetry) {
     let run = order.run();
     for (kind, least) in [("span", 54), ("sum", 7), ("gauge", 3), ("histogram", 2), ("exponentialHistogram", 1), ("log", 11)] {
         assert!(telemetry.count(kind) >= least, "{run}: {} of {kind}", telemetry.count(kind));
     }
+    let all = format!("{telemetry:?}");
+    for word in ["events", "links", "parentSpanId", "droppedAttributesCount", "bytesValue", "kvlistValue", "arrayValue", "eventName", "𝄞"]
+    {
+        assert!(all.contains(word), "{run}: no {word}");
+    }
+    // The SDKs for JavaScript and Rust take no exemplars.
+    let takes_exemplars = matches!(order.client, Client::Python | Client::Java);
+    assert_eq!(all.contains("exemplars"), takes_exemplars, "{run}");
+    let temporality = if order.delta { 1 } else { 2 };
+    assert!(
+        telemetry
+            .named("exponentialHistogram sizes ")
+            .iter()
+            .chain(telemetry.named(SIZES))
+            .any(|point| point["metric"]["exponentialHistogram"]["aggregationTemporality"] == temporality),
+        "{run}"
+    );
 }
 
 #[test]
