@@ -1,0 +1,98 @@
+//! While nothing can be taken: how long a request is held, and that it is answered before its sender has given up.
+
+use std::time::Duration;
+
+use crate::support::gate::Setup;
+use crate::support::kafka::Kafka;
+use crate::support::stopwatch::Stopwatch;
+use crate::support::{DEADLINE, eventually};
+
+use super::grpc::EXPORT;
+use super::samples::{PATHS, of};
+use super::status::UNAVAILABLE;
+use super::target::{PARTITIONS, Stage, TOPICS, Target, brokerless, is_elsewhere, marker, setup};
+
+fn without_inbox(setup: Setup) -> Setup {
+    setup.env("SLUICEGATE__INBOX__KIND", "none")
+}
+
+/// Rule: JS over gRPC drops a batch at whatever code, so a call is held before UNAVAILABLE: until a second before its deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_held_until_a_second_before_its_deadline() {
+    let Some(target) = brokerless(without_inbox).await else { return };
+    // Every spelling of four seconds, and one of three.
+    for (timeout, limit) in [("4S", 4), ("4000m", 4), ("4000000u", 4), ("3S", 3)] {
+        let watch = Stopwatch::start();
+        let reply = target.call(EXPORT[0]).field("grpc-timeout", timeout).message(&of(0, &marker())).send().await;
+        let took = watch.read();
+        assert_eq!(reply.refused(), UNAVAILABLE, "{timeout}");
+        assert!(took.own() < Duration::from_secs(limit), "{timeout}: {took}");
+        assert!(took.whole >= Duration::from_millis(limit * 1_000 - 1_600), "{timeout}: {took}");
+    }
+}
+
+/// Rule: at most five seconds, without a deadline or with a far one, and never more than nine in all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_held_for_five_seconds_at_most() {
+    let Some(target) = brokerless(without_inbox).await else { return };
+    for timeout in [None, Some("1H"), Some("99999999H")] {
+        let call = target.call(EXPORT[0]).message(&of(0, &marker()));
+        let watch = Stopwatch::start();
+        let reply = timeout.into_iter().fold(call, |call, timeout| call.field("grpc-timeout", timeout)).send().await;
+        let took = watch.read();
+        assert_eq!(reply.refused(), UNAVAILABLE, "{timeout:?}");
+        assert!(took.own() < Duration::from_secs(9) && took.whole > Duration::from_secs(3), "{timeout:?}: {took}");
+    }
+    let watch = Stopwatch::start();
+    assert_eq!(target.post(PATHS[0]).protobuf(of(0, &marker())).send().await.status, 503);
+    assert!(watch.read().own() < Duration::from_secs(9), "{}", watch.read());
+}
+
+/// Rule: a deadline that cannot be read is no reason to lose data: the call is answered as if it had none, or refused as bad.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_cannot_be_read_does_no_harm() {
+    let target = super::target::target().await;
+    for timeout in ["", "S", "5", "-1S", "999999999S", "5x"] {
+        let reply = target.call(EXPORT[0]).field("grpc-timeout", timeout).message(&of(0, &marker())).send().await;
+        assert!(matches!(reply.code(), 0 | 3 | 13), "{timeout:?}: {reply:?}");
+    }
+}
+
+/// Rule: a call that is held while the broker comes back is stored, and answered as a success.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_held_is_taken_when_the_broker_comes_back() {
+    if is_elsewhere("a broker that is stopped behind the gate") {
+        return;
+    }
+    let mut kafka = Kafka::start().await;
+    for topic in TOPICS {
+        kafka.create_topic(topic, PARTITIONS, &[]).await;
+    }
+    let gate = without_inbox(setup()).shipped().env("SLUICEGATE__OTLP__HOLD", "60s").broker(&kafka).start().await;
+    let target = Target::of(std::sync::Arc::new(Stage { gate, kafka: None })).await;
+    let warm = async || (target.call(EXPORT[0]).message(&of(0, &marker())).send().await.code() == 0).then_some(());
+    eventually("the broker takes a call", DEADLINE, warm).await;
+    kafka.kill_9();
+    let down = async || (target.gate().admin_get("/status").await.json()["sink"]["breaker"] != "closed").then_some(());
+    let marker = marker();
+    let call = target.call(EXPORT[0]).message(&of(0, &marker));
+    let restart = async {
+        eventually("the breaker opens", DEADLINE, down).await;
+        kafka.restart().await;
+    };
+    let (reply, ()) = tokio::join!(call.send(), restart);
+    assert!(reply.accepted().is_empty());
+    let records = kafka.consume_all(TOPICS[0]).await;
+    assert!(records.iter().any(|record| record.value.windows(marker.len()).any(|window| window == marker.as_bytes())));
+}
+
+/// Rule: a gate that can take nothing is not ready, and its health check says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_check_says_not_serving_while_nothing_can_be_taken() {
+    let Some(target) = brokerless(without_inbox).await else { return };
+    let not = async || {
+        let message = target.call(super::grpc::HEALTH).message(b"").send().await.accepted();
+        (message.as_ref() == [0x08, 2]).then_some(())
+    };
+    eventually("the health check says NOT_SERVING", DEADLINE, not).await;
+}
