@@ -18,6 +18,7 @@ mod kafka_clients;
 mod lanes;
 mod lanes_kafka;
 mod otlp_conformance;
+mod otlp_clients;
 mod parts;
 mod path;
 mod port;

@@ -81,6 +81,8 @@ install_node() {
 get_k6() { get_go k6-kafka loadtests/kafka-extension .; }
 get_kafka_load() { get_go kafka-load loadtests/kafka-extension ./cmd/kafka-load; }
 get_h2spec() { get_go h2spec tests/tools/h2spec github.com/summerwind/h2spec/cmd/h2spec; }
+# The OpenTelemetry Collector, of the few parts that the tests need; about 75 s on two cores.
+get_collector() { get_go collector tests/tools/collector .; }
 get_go() {
   local stamp
   stamp=$(go_stamp "$ROOT/$2")
@@ -109,3 +111,7 @@ install_hadolint() {
 # --- The clients of the Kafka door.
 # shellcheck source=tests/support/kafka_clients.sh
 source "$ROOT/tests/support/kafka_clients.sh"
+
+# --- The clients of the OTLP door.
+# shellcheck source=tests/support/otlp_clients.sh
+source "$ROOT/tests/support/otlp_clients.sh"
