@@ -17,7 +17,8 @@ fn sample(run: u64) -> Vec<Value> {
     ]);
     let resource = json!({"attributes": [{"key": "test.run", "value": {"stringValue": "r"}}, {"key": "n", "value": {"intValue": "5"}}], "droppedAttributesCount": 1});
     let scope = json!({"name": "s", "version": "1", "attributes": attributes.clone()});
-    let exemplar = json!({"filteredAttributes": attributes.clone(), "timeUnixNano": taken, "asInt": "3", "traceId": trace(1), "spanId": id(1)});
+    let exemplar =
+        json!({"filteredAttributes": attributes.clone(), "timeUnixNano": taken, "asInt": "3", "traceId": trace(1), "spanId": id(1)});
     let times = json!({"startTimeUnixNano": GIVEN, "timeUnixNano": GIVEN});
     let point = |more: Value| {
         let mut point = times.clone();

@@ -59,7 +59,12 @@ async fn what_every_sdk_sends_through_the_gate_is_what_it_sends_to_a_collector_d
         let through = stage.behind.telemetry(&order.run(), direct.len()).await;
         let differences = direct.differences(&through);
         if !differences.is_empty() {
-            wrong.push(format!("{}: directly, and through the gate: {} differences\n  {}", order.run(), differences.len(), differences[..differences.len().min(20)].join("\n  ")));
+            wrong.push(format!(
+                "{}: directly, and through the gate: {} differences\n  {}",
+                order.run(),
+                differences.len(),
+                differences[..differences.len().min(20)].join("\n  ")
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

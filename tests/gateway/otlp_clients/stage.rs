@@ -1,10 +1,10 @@
 //! What clients are put on: a broker, a gate before it, and a Collector behind it.
 
 use crate::support::collector::Collector;
+use crate::support::eventually;
 use crate::support::gate::{Gate, Setup};
 use crate::support::kafka::Kafka;
 use crate::support::otlp_clients::Endpoint;
-use crate::support::eventually;
 
 use super::{PARTITIONS, REPLAYED, TOPICS};
 

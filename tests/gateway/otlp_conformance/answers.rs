@@ -32,8 +32,7 @@ async fn a_success_in_json_is_200_with_two_braces() {
 async fn an_empty_request_is_a_success() {
     let target = target().await;
     for path in PATHS {
-        let answer = target.post(path).protobuf("").send().await;
-        assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
+        assert_eq!(target.post(path).protobuf("").send().await.status, 200, "{path}");
         assert_eq!(target.post(path).json("{}").send().await.status, 200, "{path}");
     }
     assert_eq!(target.post(PATHS[0]).protobuf(traces_of("empty", Vec::new()).encode_to_vec()).send().await.status, 200);

@@ -19,9 +19,9 @@ async fn takes(coding: &str, pack: impl Fn(&[u8]) -> Vec<u8>) {
     }
 }
 
-/// Rule: not compressed, also when the field says `identity`.
+/// Rule: no compression, also when the field says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_not_compressed_is_taken() {
+async fn identity_is_taken_for_no_compression() {
     takes("identity", <[u8]>::to_vec).await;
 }
 

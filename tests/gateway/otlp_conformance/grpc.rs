@@ -1,8 +1,10 @@
 //! One call over gRPC, framed by hand, so that prefixes, trailers and answers of trailers alone can be seen as they are.
 
+use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::read::{GzDecoder, ZlibDecoder};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, StreamBody};
@@ -132,6 +134,12 @@ impl<'a> Call<'a> {
     }
 }
 
+fn unpacked(mut from: impl Read) -> Bytes {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).expect("it is packed as it says");
+    bytes.into()
+}
+
 impl Reply {
     /// The block that tells the status.
     fn last(&self) -> &HeaderMap {
@@ -173,11 +181,18 @@ impl Reply {
         self.code()
     }
 
-    /// The one message of a success, not compressed.
+    /// The one message of a success, unpacked.
     pub fn accepted(&self) -> Bytes {
         assert_eq!((self.http, self.code()), (200, 0), "{} {self:?}", self.message());
-        let [0, a, b, c, d, ..] = self.body[..] else { panic!("no message: {self:?}") };
+        let [flag, a, b, c, d, ..] = self.body[..] else { panic!("no message: {self:?}") };
         assert_eq!(u32::from_be_bytes([a, b, c, d]) as usize + 5, self.body.len(), "one message: {self:?}");
-        self.body.slice(5..)
+        let message = self.body.slice(5..);
+        match (flag, self.head.get("grpc-encoding").map(|coding| coding.as_bytes())) {
+            (0, _) => message,
+            (1, Some(b"gzip")) => unpacked(GzDecoder::new(message.as_ref())),
+            (1, Some(b"deflate")) => unpacked(ZlibDecoder::new(message.as_ref())),
+            (1, Some(b"zstd")) => unpacked(zstd::Decoder::new(message.as_ref()).expect("to memory")),
+            other => panic!("{other:?}: {self:?}"),
+        }
     }
 }

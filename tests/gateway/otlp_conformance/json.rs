@@ -15,7 +15,7 @@ use super::target::{Target, marker, target};
 async fn taken(path: &str, body: String) -> Target {
     let target = target().await;
     let answer = target.post(path).json(body.clone()).send().await;
-    assert_eq!((answer.status, answer.text().as_str()), (200, "{}"), "{body}");
+    assert_eq!(answer.status, 200, "{body}: {}", answer.text());
     target
 }
 

@@ -161,7 +161,9 @@ impl Names {
             Value::Object(fields) => {
                 for (key, value) in fields.iter_mut() {
                     match (key.as_str(), value.as_str()) {
-                        ("traceId" | "spanId" | "parentSpanId", Some(id)) => *value = self.0.get(id).map_or_else(|| json!(id), |name| json!(name)),
+                        ("traceId" | "spanId" | "parentSpanId", Some(id)) => {
+                            *value = self.0.get(id).map_or_else(|| json!(id), |name| json!(name))
+                        }
                         (key, Some(time)) if key.ends_with("UnixNano") => *value = without_taken(time),
                         _ => self.replace(value),
                     }
