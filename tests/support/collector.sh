@@ -9,7 +9,7 @@ receivers:
   otlp:
     protocols:
       grpc: { endpoint: 127.0.0.1:$1, max_recv_msg_size_mib: 16 }
-      http: { endpoint: 127.0.0.1:$2, cors: { allowed_origins: [https://app.example], max_age: 7200 } }
+      http: { endpoint: 127.0.0.1:$2, cors: { allowed_origins: [https://app.example], allowed_headers: ["*"], max_age: 7200 } }
 exporters:
   kafka:
     brokers: [$BROKERS]

@@ -100,6 +100,20 @@ async fn a_partial_success_over_grpc_is_a_message_of_a_success() {
     nine_of_ten(&target, &marker).await;
 }
 
+/// Rule: Python's SDK and browsers never look at a partial success: items are counted here too, by signal and outcome.
+#[tokio::test(flavor = "multi_thread")]
+async fn items_are_counted_by_signal_and_outcome() {
+    let Some(target) = own(|setup| setup).await else { return };
+    assert_eq!(target.post(PATHS[0]).protobuf(one_too_large(&marker())).send().await.status, 200);
+    let metrics = target.gate().admin_get("/metrics").await.text();
+    let count = |outcome: &str| {
+        let of_outcome =
+            |line: &&str| line.starts_with("sluicegate_otlp_items_total{") && line.contains("traces") && line.contains(outcome);
+        metrics.lines().filter(of_outcome).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    assert_eq!((count("\"accepted\""), count("\"rejected\"")), (9, 1), "{metrics}");
+}
+
 /// Rule: nothing that is only for now is told by a partial success: a quota that is used up refuses the whole request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_that_is_used_up_is_no_partial_success() {

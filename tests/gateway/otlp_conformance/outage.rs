@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::gate::Setup;
-use crate::support::kafka::Kafka;
+use crate::support::kafka::{Kafka, Options};
 use crate::support::stopwatch::Stopwatch;
 use crate::support::{DEADLINE, eventually};
 
@@ -84,6 +84,33 @@ async fn a_call_that_is_held_is_taken_when_the_broker_comes_back() {
     assert!(reply.accepted().is_empty());
     let records = kafka.consume_all(TOPICS[0]).await;
     assert!(records.iter().any(|record| record.value.windows(marker.len()).any(|window| window == marker.as_bytes())));
+}
+
+/// Rule: what the inbox took is acknowledged, and arrives when the broker is back, as it would have.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_inbox_took_arrives_when_the_broker_is_back() {
+    if is_elsewhere("a broker that is stopped behind the gate") {
+        return;
+    }
+    let mut kafka = Kafka::prepare(Options::default());
+    let gate = setup().shipped().broker(&kafka).start().await;
+    let target = Target::of(std::sync::Arc::new(Stage { gate, kafka: None })).await;
+    let marker = marker();
+    let bodies: Vec<_> = (0..3).map(|signal| of(signal, &marker)).collect();
+    for (path, body) in PATHS.into_iter().zip(&bodies) {
+        let answer = target.post(path).protobuf(body.clone()).send().await;
+        assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}: {}", answer.text());
+    }
+    kafka.restart().await;
+    for topic in TOPICS {
+        kafka.create_topic(topic, PARTITIONS, &[]).await;
+    }
+    let empty = async || (target.gate().admin_get("/status").await.json()["inbox"]["rows"] == 0).then_some(());
+    eventually("the inbox is empty", Duration::from_secs(180), empty).await;
+    for (topic, body) in TOPICS.into_iter().zip(&bodies) {
+        let records = kafka.consume_all(topic).await;
+        assert_eq!(records.iter().map(|record| &record.value).collect::<Vec<_>>(), [body], "{topic}");
+    }
 }
 
 /// Rule: a gate that can take nothing is not ready, and its health check says so.

@@ -9,7 +9,7 @@ use super::grpc::EXPORT;
 use super::records::decoded;
 use super::samples::{PATHS, around_span, field, resource, span, traces, varint};
 use super::status::{INVALID_ARGUMENT, said};
-use super::target::{Target, marker, target};
+use super::target::{Target, marker, own, target};
 
 /// Refused over HTTP and over gRPC. The codes there have a test of their own.
 async fn refused(target: &Target, signal: usize, what: &str, body: Vec<u8>) {
@@ -94,6 +94,27 @@ async fn text_that_is_not_utf8_is_refused() {
         span_refused("an attribute's key", &field(9, &field(1, text))).await;
         span_refused("an attribute's value", &field(9, &[field(1, b"k"), field(2, &field(1, text))].concat())).await;
     }
+}
+
+/// Rule: by setting it is repaired instead: what cannot be read becomes U+FFFD, and the record can be.
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_is_not_utf8_is_repaired_by_setting() {
+    let Some(target) = own(|setup| setup.env("SLUICEGATE__OTLP__REPAIR_UTF8", "true")).await else { return };
+    let marker = marker();
+    let answer = target.post(PATHS[0]).protobuf(around_span(&marker, &field(5, b"a\xffb"))).send().await;
+    assert_eq!((answer.status, answer.body.len()), (200, 0), "{}", answer.text());
+    let records = target.records("otlp_spans", &marker).await.expect("a broker of the test's own");
+    assert_eq!(decoded(&records[0].value).resource_spans[0].scope_spans[0].spans[0].name, "a\u{fffd}b");
+}
+
+/// Rule: how deep is looked is a setting: tags and lengths alone, or nothing but what has to be counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_deep_bytes_are_looked_at_is_a_setting() {
+    let Some(target) = own(|setup| setup.env("SLUICEGATE__OTLP__VALIDATION", "structure")).await else { return };
+    let bad_text = target.post(PATHS[0]).protobuf(around_span(&marker(), &field(5, b"a\xffb"))).send().await;
+    assert_eq!(bad_text.status, 200, "{}", bad_text.text());
+    let group = [varint(5 << 3 | 3), varint(5 << 3 | 4)].concat();
+    assert_eq!(target.post(PATHS[0]).protobuf(around_span(&marker(), &group)).send().await.status, 400);
 }
 
 /// Rule: a metric that has its data twice is refused: decoders do not agree on what it says.
