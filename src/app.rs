@@ -25,9 +25,10 @@ use crate::ingest::Ingest;
 use crate::ingest::producer_ids::ProducerIds;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
-use crate::listeners::http::door::{Door, DoorParts, Readiness};
+use crate::listeners::http::door::{Door, DoorParts};
+use crate::listeners::http::lobby::{Lobby, Readiness};
 use crate::listeners::tls::Certificates;
-use crate::listeners::{DoorName, Doors, Listeners, TlsMode, kafka};
+use crate::listeners::{DoorName, Doors, Listeners, TlsMode, kafka, otlp};
 use crate::route::Table;
 use crate::sink::Sink;
 use crate::sink::catalog::Catalog;
@@ -202,7 +203,8 @@ impl App {
     }
 
     fn serve_doors(&self, snapshot: &status::Source) -> Result<tokio::task::JoinHandle<()>, StartError> {
-        let readiness = snapshot.clone();
+        let (readiness, seen) = (snapshot.clone(), snapshot.clone());
+        let otlp = self.otlp_door(Readiness::new(move || seen.ready().is_ok()))?;
         let parts = DoorParts {
             ingest: Arc::clone(&self.ingest),
             authenticator: Arc::clone(&self.authenticator),
@@ -213,9 +215,22 @@ impl App {
         };
         let door = Door::new(parts, self.config.listeners.body_limits(), self.config.http.clone());
         let door = door.map_err(|error| StartError::Configuration(error.to_string()))?;
-        let doors = Doors { http: Arc::new(door), kafka: Arc::new(self.kafka_door()) };
+        let doors = Doors { http: Arc::new(door), kafka: Arc::new(self.kafka_door()), otlp };
         let (listeners, drain) = (self.listeners.clone(), self.drain.clone());
         Ok(tokio::spawn(async move { listeners.serve(doors, &drain).await }))
+    }
+
+    fn otlp_door(&self, readiness: Readiness) -> Result<Option<Arc<otlp::Door>>, StartError> {
+        if !self.config.otlp.enabled {
+            return Ok(None);
+        }
+        let parts = otlp::DoorParts {
+            ingest: Arc::clone(&self.ingest),
+            lobby: Lobby::new(Arc::clone(&self.authenticator), self.drain.signal(), readiness, &self.config.http),
+            meter: Arc::clone(&self.meter),
+        };
+        let door = otlp::Door::new(parts, &self.config.listeners.body_limits(), self.config.otlp.clone());
+        Ok(Some(Arc::new(door.map_err(|error| StartError::Configuration(error.to_string()))?)))
     }
 
     fn kafka_door(&self) -> kafka::Door {
@@ -254,9 +269,10 @@ impl App {
             tracing::info!("TLS ends in front of this gate: it speaks plain HTTP/1.1, h2c and Kafka");
         }
         let (https, kafka) = (self.first_with(DoorName::Http), self.first_with(DoorName::Kafka));
+        let otlp = if self.config.otlp.enabled { self.first_with(DoorName::Otlp) } else { "off".to_owned() };
         let further: Vec<_> = self.listeners.iter().skip(1).map(|one| format!("{} {}", one.name(), one.address())).collect();
         let further = (!further.is_empty()).then(|| further.join(", "));
-        tracing::info!(https, kafka, extra = further, admin = admin.as_deref().unwrap_or("off"), ?tls, "ready");
+        tracing::info!(https, kafka, otlp, extra = further, admin = admin.as_deref().unwrap_or("off"), ?tls, "ready");
     }
 
     /// The address of the first listener that has this door, as the log says it.

@@ -33,6 +33,8 @@ pub struct Config {
     pub listeners: listeners::Config,
     /// The HTTPS door: its routes, bodies and origins.
     pub http: door::Config,
+    /// The OTLP door: telemetry of OpenTelemetry's SDKs and Collectors, over HTTP and gRPC.
+    pub otlp: listeners::otlp::Config,
     /// The Kafka door: what producers are told to connect to, and its bounds.
     pub kafka: listeners::kafka::Config,
     /// Who is let in: the issuers of tokens and their keys, and users with passwords.
@@ -62,10 +64,11 @@ impl Default for Config {
             insecure: false,
             listeners: listeners::Config::default(),
             http: door::Config::default(),
+            otlp: listeners::otlp::Config::default(),
             kafka: listeners::kafka::Config::default(),
             auth: auth::Config::default(),
             limits: limits::Config::default(),
-            routes: vec![route::RouteConfig::default()],
+            routes: route::defaults(),
             headers: route::Config::default(),
             sink: sink::Config::default(),
             inbox: inbox::Config::default(),
@@ -166,6 +169,7 @@ impl Config {
         let mut all = vec![
             ("listeners", self.listeners.mistakes()),
             ("http", self.http.mistakes()),
+            ("otlp", self.otlp.mistakes()),
             ("kafka", self.kafka.mistakes()),
             ("auth", self.auth.mistakes()),
             ("limits", self.limits.mistakes()),

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -142,6 +142,10 @@ pub enum Door {
     Callable,
     /// The Kafka protocol.
     Kafka,
+    /// OTLP over HTTP.
+    Otlp,
+    /// OTLP over gRPC.
+    OtlpGrpc,
 }
 
 impl Door {
@@ -151,6 +155,16 @@ impl Door {
             Self::Events => "events",
             Self::Callable => "callable",
             Self::Kafka => "kafka",
+            Self::Otlp => "otlp",
+            Self::OtlpGrpc => "otlp_grpc",
+        }
+    }
+
+    /// Whether the events of a batch are parts of one thing, which has one outcome: that of the part that fared worst.
+    pub const fn is_whole(self) -> bool {
+        match self {
+            Self::Events | Self::Callable | Self::Kafka => false,
+            Self::Otlp | Self::OtlpGrpc => true,
         }
     }
 }
@@ -164,6 +178,10 @@ pub struct Event {
     pub client_key: Option<ClientKey>,
     /// The record's key; none: the route decides.
     pub key: Option<Bytes>,
+    /// The partition that the door wants it in; taken where the topic has it.
+    pub partition: Option<i32>,
+    /// How many things it stands for, for the quota: 1, unless a sender puts several into one record.
+    pub items: u32,
     /// The sender's own headers.
     pub headers: Headers,
     /// When it happened, by the sender's clock; none: when it arrived.
@@ -192,6 +210,10 @@ pub struct Batch {
     pub events: Vec<Event>,
     /// Where they come from.
     pub origin: Origin,
+    /// What the quota counts in bytes, where that is not the sum of the parts; none: it is.
+    pub charged_bytes: Option<u64>,
+    /// How long it is held, and tried again, while neither tier takes any of it and nothing is in doubt; none: not at all.
+    pub hold: Option<Duration>,
     /// The bytes in flight that they stand for. It travels with them, so that a sender who hangs up does not free memory that is still held.
     pub guard: InFlight,
 }

@@ -4,6 +4,7 @@
 //! here, once. What the broker has not acknowledged by its deadline is the inbox's; what neither took is refused with
 //! what is known of it.
 
+mod hold;
 mod lanes;
 pub mod producer_ids;
 mod records;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::{Permit, Principal, authorize};
-use crate::event::{Batch, Event, Origin, Topic};
+use crate::event::{self, Batch, Event, Origin, Topic};
 use crate::inbox::Inbox;
+use crate::limits::inflight::InFlight;
 use crate::limits::quota::Quotas;
-use crate::receipt::{Outcomes, Receipt, Refusal, Tier};
+use crate::receipt::{self, Outcomes, Receipt, Refusal, Tier};
 use crate::route::{Bounds, Routed, Table};
 use crate::sink::catalog::{Facts, Lookup};
 use crate::sink::{Fate, Sink, Unsent};
@@ -33,6 +35,9 @@ const UNSURE_WAIT: Duration = Duration::from_secs(1);
 
 /// A compressed batch can take 8 MiB and a second to be looked at.
 const LOOKS: usize = 2;
+
+/// Bytes of headers that a door may add to a record that was cut for [`Ingest::room`].
+const DOORS_HEADERS: u64 = 100;
 
 /// One result for one event.
 type Answer = Result<Receipt, Refusal>;
@@ -72,12 +77,29 @@ impl Ingest {
     }
 }
 
+/// What goes with the events of a batch, all the way.
+struct Terms {
+    origin: Origin,
+    charged_bytes: Option<u64>,
+    hold: Option<Duration>,
+    guard: InFlight,
+}
+
 /// The events of a batch that go to one topic, with their places in it.
 struct Share {
     permit: Permit,
     facts: Option<Facts>,
     places: Vec<usize>,
     events: Vec<Event>,
+}
+
+/// What a door that cuts its payload into records must know beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The topic's partitions; 0: not known now.
+    pub partitions: i32,
+    /// The most that key and value of one record may take together, with what a door adds in headers of its own.
+    pub record_bytes: u64,
 }
 
 impl Ingest {
@@ -107,30 +129,62 @@ impl Ingest {
     /// Takes a batch; the outcomes are one for each event, in order. It runs in a task of its own, so that a client that
     /// hangs up does not cut a write in half.
     pub async fn accept(self: &Arc<Self>, principal: &Principal, batch: Batch) -> Outcomes {
-        let Batch { events, origin, guard } = batch;
-        let (places, door) = (events.len(), origin.door);
+        let Batch { events, origin, charged_bytes, hold, guard } = batch;
+        let (places, door, nothing) = (events.len(), origin.door, guard.nothing());
         let task = {
             let (trunk, principal) = (Arc::clone(self), principal.clone());
-            async move { trunk.decide(&principal, &origin, events).await }
+            let terms = Terms { origin, charged_bytes, hold, guard };
+            // The guard goes with it: who hangs up does not free memory that is still held.
+            async move {
+                let results = trunk.decide(&principal, events, &terms).await;
+                count(door, &results);
+                (results, terms.guard)
+            }
         };
         // The task is of our own making: it ends early only by a panic, of which nothing is acknowledged.
-        let results = self.tasks.spawn(task).await.unwrap_or_else(|_| vec![Err(Refusal::Internal); places]);
-        count(labels::Door::named(door.as_str()), &results);
+        let (results, guard) = self.tasks.spawn(task).await.unwrap_or_else(|_| {
+            let results = vec![Err(Refusal::Internal); places];
+            count(door, &results);
+            (results, nothing)
+        });
         Outcomes { results, guard }
     }
 
-    async fn decide(&self, principal: &Principal, origin: &Origin, events: Vec<Event>) -> Vec<Answer> {
+    /// What one record of this topic can take, before anything is made into records of it. Who may not send to it is refused.
+    pub async fn room(&self, principal: &Principal, topic: &Topic) -> Result<Room, Refusal> {
+        let share = self.permit(principal, topic, Instant::now()).await?;
+        let bounds = share.facts.map_or_else(Bounds::default, |facts| facts.bounds);
+        let room = self.table.room(topic, &bounds, principal, DOORS_HEADERS);
+        let record_bytes = room.ok_or_else(|| Refusal::Denied { topic: topic.to_string() })?;
+        Ok(Room { partitions: share.facts.map_or(0, |facts| facts.partitions), record_bytes })
+    }
+
+    async fn decide(&self, principal: &Principal, events: Vec<Event>, terms: &Terms) -> Vec<Answer> {
         let started = Instant::now();
         let mut answers: Vec<Option<Answer>> = events.iter().map(|_| None).collect();
         let shares = self.authorize(principal, events, &mut answers, started).await;
-        if let Some(refusal) = self.charge(principal, &shares) {
+        if let Some(refusal) = self.charge(principal, &shares, terms.charged_bytes) {
             return filled(answers, &refusal);
         }
-        let (places, routed) = self.route(shares, origin, &mut answers);
+        let (places, routed) = self.route(shares, &terms.origin, &mut answers);
+        let landed = match terms.hold {
+            Some(hold) => self.land_or_hold(routed, started, started + hold, &terms.guard).await,
+            None => self.land(routed, started, None).await,
+        };
+        for (place, answer) in places.into_iter().zip(landed) {
+            answers[place] = Some(answer);
+        }
+        filled(answers, &Refusal::Internal)
+    }
+
+    /// To the broker, and what it has not acknowledged to the inbox: one answer for each, by the deadline of answers or
+    /// until `until`.
+    async fn land(&self, routed: Vec<(Routed, Option<i32>)>, started: Instant, until: Option<Instant>) -> Vec<Answer> {
         let fates = self.sink.send(routed, started).await;
-        let (stored_places, unsent) = keep(places, fates, &mut answers);
-        let stored = self.store(unsent, started).await;
-        for (place, answer) in stored_places.into_iter().zip(stored) {
+        let mut answers: Vec<Option<Answer>> = fates.iter().map(|_| None).collect();
+        let (places, unsent) = keep(fates, &mut answers);
+        let stored = self.store(unsent, started, until).await;
+        for (place, answer) in places.into_iter().zip(stored) {
             answers[place] = Some(answer);
         }
         filled(answers, &Refusal::Internal)
@@ -177,17 +231,17 @@ impl Ingest {
     }
 
     /// The whole batch is charged, or nothing of it.
-    fn charge(&self, principal: &Principal, shares: &[Share]) -> Option<Refusal> {
-        let events: usize = shares.iter().map(|share| share.events.len()).sum();
-        if events == 0 {
+    fn charge(&self, principal: &Principal, shares: &[Share], bytes: Option<u64>) -> Option<Refusal> {
+        let items = shares.iter().flat_map(|share| &share.events).fold(0_u32, |sum, event| sum.saturating_add(event.items));
+        if items == 0 {
             return None;
         }
-        let bytes: usize = shares
+        let weighed: usize = shares
             .iter()
             .flat_map(|share| &share.events)
             .map(|event| event.value.len() + event.key.as_ref().map_or(0, |key| key.len()))
             .sum();
-        self.quotas.charge(principal, u32::try_from(events).unwrap_or(u32::MAX), bytes as u64).refusal()
+        self.quotas.charge(principal, items, bytes.unwrap_or(weighed as u64)).refusal()
     }
 
     fn route(&self, shares: Vec<Share>, origin: &Origin, answers: &mut [Option<Answer>]) -> (Vec<usize>, Vec<(Routed, Option<i32>)>) {
@@ -208,9 +262,9 @@ impl Ingest {
 }
 
 /// Receipts and refusals go to their places; what is left is the inbox's.
-fn keep(places: Vec<usize>, fates: Vec<Fate>, answers: &mut [Option<Answer>]) -> (Vec<usize>, Vec<Unsent>) {
+fn keep(fates: Vec<Fate>, answers: &mut [Option<Answer>]) -> (Vec<usize>, Vec<Unsent>) {
     let mut left = (Vec::new(), Vec::new());
-    for (place, fate) in places.into_iter().zip(fates) {
+    for (place, fate) in fates.into_iter().enumerate() {
         match fate {
             Fate::Delivered { routed, partition, offset } => answers[place] = Some(Ok(in_broker(&routed, partition, offset))),
             Fate::Refused(refusal) => answers[place] = Some(Err(refusal)),
@@ -232,13 +286,14 @@ fn filled(answers: Vec<Option<Answer>>, otherwise: &Refusal) -> Vec<Answer> {
     answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(otherwise.clone()))).collect()
 }
 
-fn count(door: labels::Door, results: &[Answer]) {
-    for result in results {
+fn count(door: event::Door, results: &[Answer]) {
+    let counted: Vec<&Answer> = if door.is_whole() { receipt::worst(results).into_iter().collect() } else { results.iter().collect() };
+    for result in counted {
         let outcome = match result {
             Ok(Receipt { tier: Tier::Broker { .. }, .. }) => Outcome::AcceptedBroker,
             Ok(Receipt { tier: Tier::Inbox { .. }, .. }) => Outcome::AcceptedInbox,
             Err(refusal) => Outcome::refused(refusal.code()),
         };
-        metrics().events.at((door, outcome)).inc();
+        metrics().events.at((labels::Door::named(door.as_str()), outcome)).inc();
     }
 }

@@ -38,6 +38,8 @@
 
 pub mod event;
 pub mod lane;
+pub mod otlp;
+pub mod partition;
 pub mod receipt;
 pub mod records;
 pub mod units;

@@ -7,6 +7,7 @@ mod arrival;
 mod config;
 pub mod http;
 pub mod kafka;
+pub mod otlp;
 mod proxy;
 mod sniff;
 pub mod tls;
@@ -30,7 +31,7 @@ use crate::limits::connections::Slots;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::ConnectionRefusal;
 use arrival::Rules;
-use http::serve::Server;
+use http::serve::{Behind, Server};
 use tls::Tls;
 
 /// Connections that wait to be accepted; the kernel's own bound (`net.core.somaxconn`) may be lower.
@@ -79,6 +80,8 @@ pub struct Doors {
     pub http: Arc<http::door::Door>,
     /// Kafka.
     pub kafka: Arc<kafka::Door>,
+    /// OTLP; none: switched off.
+    pub otlp: Option<Arc<otlp::Door>>,
 }
 
 impl Listeners {
@@ -182,12 +185,18 @@ impl Listener {
         }
     }
 
-    /// The doors behind this listener. The WebSocket leads to the Kafka door, so it is where both are.
+    /// The doors behind this listener. OTLP is spoken in HTTP: one server has both. The WebSocket leads from the HTTP door to
+    /// the Kafka door, so it is where these two are.
     fn behind(&self, all: &Listeners, doors: &Doors, drain: &Drain) -> arrival::Doors {
         let kafka = self.has(DoorName::Kafka).then(|| Arc::clone(&doors.kafka));
-        let http = self.has(DoorName::Http).then(|| {
-            let tunnels = kafka.as_ref().map(|door| websocket::tunnels(Arc::clone(door), drain.signal(), all.config.header_timeout.get()));
-            Arc::new(Server::new(Arc::clone(&doors.http), &all.config, drain.clone(), tunnels))
+        let behind = Behind {
+            door: self.has(DoorName::Http).then(|| Arc::clone(&doors.http)),
+            guest: doors.otlp.as_ref().filter(|_| self.has(DoorName::Otlp)).map(|door| otlp::guest(Arc::clone(door))),
+        };
+        let http = (behind.door.is_some() || behind.guest.is_some()).then(|| {
+            let leads_on = kafka.as_ref().filter(|_| behind.door.is_some());
+            let tunnels = leads_on.map(|door| websocket::tunnels(Arc::clone(door), drain.signal(), all.config.header_timeout.get()));
+            Arc::new(Server::new(behind, &all.config, drain.clone(), tunnels))
         });
         arrival::Doors { http, kafka }
     }

@@ -149,6 +149,16 @@ impl Refusal {
         }
     }
 
+    /// Whether the same request would be refused again; a fault of ours is not the request's.
+    pub const fn is_for_good(&self) -> bool {
+        self.retry_after().is_none() && !matches!(self, Self::Internal)
+    }
+
+    /// Whether it is certain that nothing was taken, and that nothing is wrong with the request or its sender.
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { doubt: Doubt::NotStored, .. })
+    }
+
     /// A malformed body without a place.
     pub fn malformed(message: impl Into<String>) -> Self {
         Self::Malformed { message: message.into(), position: None }
@@ -197,6 +207,18 @@ pub struct Position {
     pub column: u64,
 }
 
+/// The result of what fared worst, for parts of one thing: refused for now, else for good, else in the inbox, else in the
+/// broker. None: there are no parts. A fault of ours counts as one for now: what it was about is as good as before.
+pub fn worst(results: &[Result<Receipt, Refusal>]) -> Option<&Result<Receipt, Refusal>> {
+    let rank = |result: &&Result<Receipt, Refusal>| match result {
+        Ok(Receipt { tier: Tier::Broker { .. }, .. }) => (0, None),
+        Ok(Receipt { tier: Tier::Inbox { .. }, .. }) => (1, None),
+        Err(refusal) if refusal.is_for_good() => (2, None),
+        Err(refusal) => (3, refusal.retry_after()),
+    };
+    results.iter().max_by_key(rank)
+}
+
 /// What became of a batch: one result for each of its events, in order.
 #[derive(Debug)]
 pub struct Outcomes {
@@ -204,4 +226,23 @@ pub struct Outcomes {
     pub results: Vec<Result<Receipt, Refusal>>,
     /// The bytes in flight; held until the answer is written.
     pub guard: InFlight,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_one_thing_have_the_outcome_of_the_one_that_fared_worst() {
+        let receipt = |tier| Ok(Receipt { id: EventId::generate(), topic: Topic::new("t").expect("a topic"), tier });
+        let broker = || receipt(Tier::Broker { partition: 0, offset: 0 });
+        let inbox = || receipt(Tier::Inbox { name: String::new() });
+        let for_good = || Err(Refusal::invalid("", ""));
+        let for_now = |wait| Err(Refusal::Unavailable { wait: Duration::from_secs(wait), doubt: Doubt::NotStored });
+        assert_eq!(worst(&[]), None);
+        assert!(matches!(worst(&[broker(), inbox(), broker()]), Some(Ok(Receipt { tier: Tier::Inbox { .. }, .. }))));
+        assert_eq!(worst(&[inbox(), for_good(), broker()]), Some(&for_good()));
+        assert_eq!(worst(&[for_now(1), for_now(2), for_good(), broker()]), Some(&for_now(2)), "the longest wait");
+        assert_eq!(worst(&[for_good(), Err(Refusal::Internal)]), Some(&Err(Refusal::Internal)), "it can be sent again");
+    }
 }

@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::auth::Permit;
 use crate::auth::grants::Grant;
+use crate::auth::{Permit, Principal};
 use crate::event::{Event, EventId, Headers, Origin, Topic};
 use crate::receipt::Refusal;
 use crate::units::ByteSize;
@@ -26,6 +26,14 @@ pub use shape::Shape;
 
 /// What Kafka adds to a record's key, value and headers, at most: the batch's header and the record's varints.
 const RECORD_OVERHEAD: u64 = 61 + 40;
+
+/// The header of a request's trace, and how long it is in W3C's form.
+const TRACEPARENT: &str = "traceparent";
+const TRACEPARENT_LENGTH: usize = 55;
+/// A ULID, which the gate names an event by.
+const EVENT_ID: usize = 26;
+/// More than any door's name has.
+const LONGEST_DOOR: usize = 16;
 
 /// The names of the headers that the gate writes into every record. A sender's header of one of these names is refused.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -92,6 +100,12 @@ impl Default for RouteConfig {
             replication: -1,
         }
     }
+}
+
+/// The table where none is written: a topic to try things with, and one for each signal of OTLP.
+pub fn defaults() -> Vec<RouteConfig> {
+    let named = |topic: &&str| RouteConfig { topic: Grant::Exact((*topic).into()), ..RouteConfig::default() };
+    ["events", "otlp_spans", "otlp_metrics", "otlp_logs"].iter().map(named).collect()
 }
 
 impl RouteConfig {
@@ -163,6 +177,7 @@ pub struct Routed {
     topic: Topic,
     principal: String,
     key: Option<Bytes>,
+    partition: Option<i32>,
     headers: Headers,
     value: Bytes,
     payload: Bytes,
@@ -204,7 +219,8 @@ impl Routed {
     /// What was acknowledged is delivered even if the grant is gone since: callable only under `inbox/` (held by `tests/layering.rs`).
     pub fn restore(row: Restored) -> Self {
         let Restored { id, topic, principal, key, headers, value, timestamp_ms } = row;
-        Self { id, topic, principal, key, headers, payload: value.clone(), value, timestamp_ms, inbox: true }
+        // Its row has its partition.
+        Self { id, topic, principal, key, partition: None, headers, payload: value.clone(), value, timestamp_ms, inbox: true }
     }
 
     /// The event's one name.
@@ -225,6 +241,11 @@ impl Routed {
     /// The record's key.
     pub fn key(&self) -> Option<&Bytes> {
         self.key.as_ref()
+    }
+
+    /// The partition that its door wants it in.
+    pub fn partition(&self) -> Option<i32> {
+        self.partition
     }
 
     /// The record's headers.
@@ -270,9 +291,14 @@ impl Routed {
 
     /// Key, value and headers with what Kafka adds to them.
     pub fn size(&self) -> u64 {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 10).sum();
+        let headers: usize = self.headers.iter().map(|(name, value)| header_size(name, value.len())).sum();
         (self.key.as_ref().map_or(0, Bytes::len) + self.value.len() + headers) as u64 + RECORD_OVERHEAD
     }
+}
+
+/// What a header takes in a record.
+const fn header_size(name: &str, value: usize) -> usize {
+    name.len() + value + 10
 }
 
 /// What a shape makes of an event.
@@ -316,6 +342,20 @@ impl Table {
         self.rows.iter().any(|row| matches!(&row.topic, Grant::Exact(name) if name == topic.as_str()))
     }
 
+    /// The most that key and value of one record of this topic can take together, with so many bytes of headers of its
+    /// door's own; none: no row is for it.
+    pub fn room(&self, topic: &Topic, bounds: &Bounds, principal: &Principal, headers: u64) -> Option<u64> {
+        let limit = self.row(topic)?.max_event_bytes.get().min(bounds.max_message_bytes);
+        let own = [
+            (self.headers.id.as_str(), EVENT_ID),
+            (self.headers.principal.as_str(), principal.name().len()),
+            (self.headers.source.as_str(), LONGEST_DOOR),
+            (TRACEPARENT, TRACEPARENT_LENGTH),
+        ];
+        let own: usize = own.into_iter().map(|(name, value)| header_size(name, value)).sum();
+        Some(limit.saturating_sub(RECORD_OVERHEAD + own as u64 + headers))
+    }
+
     /// Uses up the permit for the events of its topic: one result for each.
     pub fn route(&self, permit: Permit, bounds: &Bounds, origin: &Origin, events: Vec<Event>) -> Vec<Result<Routed, Refusal>> {
         let Some(row) = self.row(permit.topic()) else {
@@ -329,7 +369,7 @@ impl Table {
         self.check_headers(&event.headers)?;
         let time = event.time.unwrap_or(origin.arrived);
         check_time(time, origin.arrived, bounds)?;
-        let payload = event.value.clone();
+        let (payload, partition) = (event.value.clone(), event.partition);
         let shaped = row.shape.apply(permit.principal(), origin, event)?;
         let routed = Routed {
             headers: self.complete(shaped.headers, &shaped.id, permit, origin),
@@ -337,6 +377,7 @@ impl Table {
             topic: permit.topic().clone(),
             principal: permit.principal().name().to_owned(),
             key: shaped.key,
+            partition,
             value: shaped.value,
             payload,
             timestamp_ms: millis(time),
@@ -359,9 +400,9 @@ impl Table {
         ];
         headers.extend(own.into_iter().filter(|(name, _)| !name.is_empty()).map(|(name, value)| (name.clone(), Bytes::from(value))));
         if let Some(parent) = &origin.traceparent
-            && !headers.iter().any(|(name, _)| name == "traceparent")
+            && !headers.iter().any(|(name, _)| name == TRACEPARENT)
         {
-            headers.push(("traceparent".into(), Bytes::from(parent.clone())));
+            headers.push((TRACEPARENT.into(), Bytes::from(parent.clone())));
         }
         headers
     }

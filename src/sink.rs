@@ -9,7 +9,6 @@ pub mod catalog;
 mod config;
 pub mod flight;
 pub mod forward;
-pub mod partition;
 mod producer;
 pub mod raw;
 pub mod report;
@@ -26,6 +25,7 @@ use crate::drain::Drain;
 use crate::event::Topic;
 use crate::gate::{Gates, Owed, UNASSIGNED};
 use crate::lane::Lanes;
+use crate::partition;
 use crate::receipt::{Doubt, Refusal};
 use crate::route::Routed;
 
@@ -271,8 +271,11 @@ impl Sink {
         (first..).zip(parts).map(place).collect()
     }
 
-    /// By the key; without one, a partition that is not gated.
+    /// Where its door wants it, if the topic has such a partition; else by the key; without one, a partition that is not gated.
     fn partition(&self, routed: &Routed, count: i32, turn: u32) -> i32 {
+        if let Some(wanted) = routed.partition().filter(|wanted| (0..count).contains(wanted)) {
+            return wanted;
+        }
         if let Some(key) = routed.key() {
             return partition::of_key(key, count);
         }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::credentials::AuthFailure;
 use super::grants::Grant;
 use super::jws::Members;
+use super::tokens::Now;
 
 /// The longest `sub`.
 pub const MAX_SUBJECT_CHARS: usize = 128;
@@ -49,7 +50,8 @@ pub(in crate::auth) fn issuer(members: &Members) -> Result<&str, AuthFailure> {
 
 impl Rules {
     /// Reads the claims at the time `now`.
-    pub(in crate::auth) fn read(&self, members: &Members, now: SystemTime) -> Result<Claims, AuthFailure> {
+    pub(in crate::auth) fn read(&self, members: &Members, now: Now) -> Result<Claims, AuthFailure> {
+        let Now { wall: now, grace, .. } = now;
         let expires = date(members, "exp")?.ok_or(AuthFailure::Claims)?;
         let not_before = date(members, "nbf")?;
         let issued = date(members, "iat")?;
@@ -59,7 +61,7 @@ impl Rules {
         if self.firebase && (issued.is_none() || signed_in.is_none()) {
             return Err(AuthFailure::Claims);
         }
-        if now >= later(expires, self.leeway)? {
+        if now >= later(expires, self.leeway + grace)? {
             return Err(AuthFailure::Expired);
         }
         let ahead = |date: Option<SystemTime>, by| date.is_some_and(|date| later(now, by).is_ok_and(|latest| date > latest));
@@ -146,7 +148,8 @@ mod tests {
     }
 
     fn read_by(rules: &Rules, json: &str) -> Result<Claims, AuthFailure> {
-        rules.read(&Members::read(json.as_bytes())?, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW))
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        rules.read(&Members::read(json.as_bytes())?, Now { wall, ..Now::read() })
     }
 
     fn read(json: &str) -> Result<Claims, AuthFailure> {

@@ -23,12 +23,19 @@ pub struct Now {
     pub wall: SystemTime,
     /// The steady clock.
     pub steady: Instant,
+    /// For so long after its end a token counts.
+    pub grace: Duration,
 }
 
 impl Now {
     /// The time now.
     pub fn read() -> Self {
-        Self { wall: SystemTime::now(), steady: Instant::now() }
+        Self { wall: SystemTime::now(), steady: Instant::now(), grace: Duration::ZERO }
+    }
+
+    /// The same time, for somebody whose token may have ended so long ago.
+    pub fn lenient(self, grace: Duration) -> Self {
+        Self { grace, ..self }
     }
 }
 
@@ -91,7 +98,10 @@ mod tests {
         let generation = Arc::new(AtomicU64::new(0));
         let tokens = Tokens::new(10, Arc::clone(&generation));
         let start = Now::read();
-        let after = |seconds| Now { wall: start.wall + Duration::from_secs(seconds), steady: start.steady + Duration::from_secs(seconds) };
+        let after = |seconds| {
+            let by = Duration::from_secs(seconds);
+            Now { wall: start.wall + by, steady: start.steady + by, ..start }
+        };
         let remember = |token: &str, life| {
             let principal = Principal::new("test", "ada", "standard", Grants::default(), Some(start.wall + Duration::from_secs(life)));
             let place = tokens.find(token, start).expect_err("not known yet");

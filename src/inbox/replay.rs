@@ -14,12 +14,12 @@ use tokio::task::JoinSet;
 
 use crate::drain::{Phase, Signal};
 use crate::gate::{Gates, TopicPartition, UNASSIGNED};
+use crate::partition;
 use crate::route::{DocumentName, Routed, RoutedRecords};
 use crate::sink::Sink;
 use crate::sink::breaker::{Breaker, State};
 use crate::sink::catalog::Lookup;
 use crate::sink::flight::Flight;
-use crate::sink::partition;
 use crate::sink::report::{Never, Report};
 use crate::sink::verdict::Verdict;
 use crate::telemetry::metrics;

@@ -49,10 +49,11 @@ struct Part {
 }
 
 impl Ingest {
-    /// Stores parts, in their order, and answers each after its commit.
-    pub(super) async fn store(&self, unsent: Vec<Unsent>, started: Instant) -> Vec<Answer> {
+    /// Stores parts, in their order, and answers each after its commit: by the deadline of answers, or until `until` if that is later.
+    pub(super) async fn store(&self, unsent: Vec<Unsent>, started: Instant, until: Option<Instant>) -> Vec<Answer> {
         let limit = self.sink.config().answer_deadline.get().saturating_sub(ANSWER_MARGIN);
-        let deadline = tokio::time::Instant::from_std(started + limit);
+        let deadline = until.map_or(started + limit, |until| until.max(started + limit));
+        let deadline = tokio::time::Instant::from_std(deadline);
         let parts: Vec<Part> = unsent.into_iter().map(|unsent| self.offer(unsent)).collect();
         let mut answers = Vec::with_capacity(parts.len());
         for part in parts {

@@ -63,6 +63,16 @@ impl InFlight {
         }
     }
 
+    /// A guard of the same meter that holds nothing yet.
+    pub fn nothing(&self) -> Self {
+        Self { meter: Arc::clone(&self.meter), bytes: 0 }
+    }
+
+    /// Whether so much of the meter is taken that nothing should be held longer than it must.
+    pub fn is_crowded(&self) -> bool {
+        self.meter.used() > self.meter.limit / 2
+    }
+
     /// Bytes held by this guard.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -29,17 +29,19 @@ pub enum TlsMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DoorName {
-    /// HTTP/1.1 and HTTP/2, with everything that is spoken in them.
+    /// HTTP/1.1 and HTTP/2: events, the callable function, probes, Kafka over WebSocket.
     Http,
     /// Kafka.
     Kafka,
+    /// OTLP, over HTTP and over gRPC.
+    Otlp,
 }
 
 /// The name of the listener that is not one of `extra`.
 pub const MAIN: &str = "main";
 
 /// Every door.
-const DOORS: [DoorName; 2] = [DoorName::Http, DoorName::Kafka];
+const DOORS: [DoorName; 3] = [DoorName::Http, DoorName::Kafka, DoorName::Otlp];
 
 /// Where the doors are, who ends TLS, and every bound on a connection.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -52,8 +54,8 @@ pub struct Config {
     /// `key_file`), `front` (a trusted proxy in front), `off` (nobody; beyond loopback it needs `insecure = true`).
     /// Default `generated`.
     pub tls: TlsMode,
-    /// The doors behind this port: `http`, `kafka`. What a connection speaks is told by ALPN, else by its first byte; what has
-    /// no door here is closed. Default both.
+    /// The doors behind this port: `http`, `kafka`, `otlp`. What a connection speaks is told by ALPN, else by its first byte, and
+    /// OTLP in HTTP by its paths; what has no door here is closed, or has no such route. Default all.
     pub doors: Vec<DoorName>,
     /// Whether plain text is spoken too where this gate ends TLS: HTTP, and Kafka with SCRAM (other mechanisms need TLS).
     /// Beyond loopback it needs `insecure = true`. Default false: what does not begin with a TLS handshake is closed.
@@ -129,7 +131,8 @@ pub struct Extra {
     /// The private key of its certificate, for `tls = "files"`. Default: that of `listeners`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
-    /// The doors behind it. Default both.
+    /// The doors behind it. `["otlp"]` on the ports 4318 and 4317 is where OpenTelemetry's SDKs look by themselves; without a
+    /// certificate that they trust they need `plaintext = true`. Default all.
     pub doors: Vec<DoorName>,
     /// Whether plain text is spoken too where this gate ends TLS. Default false.
     pub plaintext: bool,
@@ -188,7 +191,7 @@ impl Place {
         let mut mistakes = Vec::new();
         let mut say = |key: &str, what: String| mistakes.push((format!("{}{key}", self.key), what));
         if self.doors.is_empty() {
-            say("doors", "names no door: write `http`, `kafka` or both".to_owned());
+            say("doors", "names no door: write one or more of `http`, `kafka`, `otlp`".to_owned());
         }
         if self.tls != TlsMode::Files {
             return mistakes;
@@ -391,8 +394,8 @@ mod tests {
         config.extra.insert("own".to_owned(), extra("bind = \"127.0.0.1:0\"\ntls = \"off\"\ndoors = [\"kafka\"]\ncert_file = \"b.pem\""));
         let places = config.places();
         let told = |place: &Place| (place.name().to_owned(), place.tls, place.doors.len(), place.cert_file.clone().expect("one"));
-        assert_eq!(told(&places[0]), ("main".to_owned(), TlsMode::Front, 2, "a.pem".into()));
-        assert_eq!(told(&places[1]), ("near".to_owned(), TlsMode::Front, 2, "a.pem".into()));
+        assert_eq!(told(&places[0]), ("main".to_owned(), TlsMode::Front, 3, "a.pem".into()));
+        assert_eq!(told(&places[1]), ("near".to_owned(), TlsMode::Front, 3, "a.pem".into()));
         assert_eq!(told(&places[2]), ("own".to_owned(), TlsMode::Off, 1, "b.pem".into()));
         assert!(config.mistakes().is_empty());
     }

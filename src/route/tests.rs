@@ -28,6 +28,8 @@ fn event(topic: &str, value: &str) -> Event {
     Event {
         topic: Topic::new(topic).expect("a topic"),
         client_key: None,
+        partition: None,
+        items: 1,
         key: None,
         headers: Vec::new(),
         time: None,

@@ -155,6 +155,15 @@ vocabulary! {
     body_bytes: By<Door, Counter>,
     /// Events by what became of them; every event is counted exactly once.
     events: By<(Door, Outcome), Counter>,
+    /// Spans, data points and log records that came in OTLP requests that could be read, by what became of them. Those of one
+    /// request have one outcome, but for the ones that were rejected for good (`too_large`, `invalid`).
+    otlp_items: By<(Signal, Outcome), Counter>,
+    /// Records that OTLP requests were made into.
+    otlp_records: By<Signal, Counter>,
+    /// Places in OTLP requests that were mended on the way: invalid UTF-8, where that is a setting, and old field numbers.
+    otlp_repaired: By<Signal, Counter>,
+    /// Deviations from the specification in OTLP requests in JSON that were read all the same.
+    otlp_json_deviations: By<Signal, Counter>,
     /// Requests refused because a bound was reached, by bound.
     bound_refusals: By<Bound, Counter>,
     /// Credentials refused, by reason.
@@ -437,7 +446,8 @@ mod tests {
         for refusal in refusals {
             assert_eq!(Outcome::refused(refusal.code()).as_str(), refusal.code());
         }
-        for door in [crate::event::Door::Events, crate::event::Door::Callable, crate::event::Door::Kafka] {
+        use crate::event::Door::{Callable, Events, Kafka, Otlp, OtlpGrpc};
+        for door in [Events, Callable, Kafka, Otlp, OtlpGrpc] {
             assert_eq!(Door::named(door.as_str()).as_str(), door.as_str());
         }
     }

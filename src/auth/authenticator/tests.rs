@@ -90,7 +90,7 @@ fn claims(now: Now) -> Value {
 }
 
 fn later(now: Now, by: u64) -> Now {
-    Now { wall: now.wall + Duration::from_secs(by), steady: now.steady + Duration::from_secs(by) }
+    Now { wall: now.wall + Duration::from_secs(by), steady: now.steady + Duration::from_secs(by), ..now }
 }
 
 /// What the fake issuer does with a request.

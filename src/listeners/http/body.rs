@@ -53,13 +53,35 @@ where
     if let Some(actual) = announced.filter(|length| *length > limits.wire.get()) {
         return Err(too_large(actual, limits));
     }
-    let mut guard = meter.reserve(announced.unwrap_or(FLOOR).min(FLOOR))?;
-    let wire = receive(body, limits, &mut guard).await?;
+    let mut guard = reserve(announced, meter)?;
+    let wire = receive(body, limits, &mut guard, |_| Ok(())).await?;
     if coding == Coding::Identity {
         return Ok((wire, guard));
     }
     let decoded = coding.decode(wire, limits.decoded.get(), &mut guard).await?;
     Ok((decoded, guard))
+}
+
+/// Reads a body as it comes over the wire. After each piece `look` sees all that has come, and may refuse the rest.
+pub async fn read_wire<B>(
+    parts: &Parts,
+    body: B,
+    limits: &BodyLimits,
+    meter: &Arc<Meter>,
+    look: impl Fn(&[u8]) -> Result<(), Fault>,
+) -> Result<(Bytes, InFlight), Fault>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut guard = reserve(announced(parts, &body), meter)?;
+    let wire = receive(body, limits, &mut guard, look).await?;
+    Ok((wire, guard))
+}
+
+/// Room for the first bytes: what was announced is not believed.
+fn reserve(announced: Option<u64>, meter: &Arc<Meter>) -> Result<InFlight, Fault> {
+    Ok(meter.reserve(announced.unwrap_or(FLOOR).min(FLOOR))?)
 }
 
 fn announced(parts: &Parts, body: &impl Body) -> Option<u64> {
@@ -71,7 +93,12 @@ fn too_large(actual: u64, limits: &BodyLimits) -> Fault {
     Refusal::TooLarge { what: "the size of the body in bytes", actual, limit: limits.wire.get() }.into()
 }
 
-async fn receive<B>(body: B, limits: &BodyLimits, guard: &mut InFlight) -> Result<Bytes, Fault>
+async fn receive<B>(
+    body: B,
+    limits: &BodyLimits,
+    guard: &mut InFlight,
+    look: impl Fn(&[u8]) -> Result<(), Fault>,
+) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -93,6 +120,7 @@ where
         }
         guard.grow(actual.saturating_sub(guard.bytes()))?;
         received.push(data);
+        look(received.bytes())?;
     }
 }
 
@@ -115,6 +143,14 @@ impl Received {
             Self::Nothing => 0,
             Self::One(bytes) => bytes.len() as u64,
             Self::Many(bytes) => bytes.len() as u64,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Nothing => &[],
+            Self::One(bytes) => bytes,
+            Self::Many(bytes) => bytes,
         }
     }
 

@@ -26,6 +26,8 @@ pub fn decode(body: &Bytes, topic: &Topic) -> Result<Event, Refusal> {
     let key = idempotency_key(body, data.clone()).map_err(|flaw| flaw.refusal(body))?;
     Ok(Event {
         topic: topic.clone(),
+        partition: None,
+        items: 1,
         client_key: key.filter(|key| is_idempotency_key(key)).and_then(|key| ClientKey::new(&key).ok()),
         key: None,
         headers: Headers::new(),

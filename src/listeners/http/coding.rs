@@ -47,7 +47,12 @@ impl Coding {
         let (Some(value), None) = (values.next(), values.next()) else {
             return if headers.contains_key(CONTENT_ENCODING) { Err(Fault::UnsupportedEncoding) } else { Ok(Self::Identity) };
         };
-        let name = value.as_bytes().trim_ascii();
+        Self::named(value.as_bytes()).ok_or(Fault::UnsupportedEncoding)
+    }
+
+    /// The coding of this name, in any case.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        let name = name.trim_ascii();
         let known = [
             ("identity", Self::Identity),
             ("gzip", Self::Gzip),
@@ -57,7 +62,7 @@ impl Coding {
             ("zstd", Self::Zstd),
         ];
         let found = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
-        found.map(|(_, coding)| *coding).ok_or(Fault::UnsupportedEncoding)
+        found.map(|(_, coding)| *coding)
     }
 
     /// Takes one layer off; at most `limit` bytes come out, and they are paid for by `guard`.

@@ -8,29 +8,27 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HOST, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
 
 use super::body::{self, BodyLimits};
-use super::cors::Origins;
 use super::events::{self, Given};
 use super::fault::Fault;
-use super::reply::{self, Answer};
+use super::lobby::{Head, Lobby, Readiness};
+use super::reply::{self, Answer, holding};
 use super::routes::{Handler, Table};
 use super::settings::{AppCheckMode, Config};
-use super::trace_context::{Context, REQUEST_ID};
+use super::trace_context::Context;
 use super::upgrade::{self, Tunnel};
-use super::{callable, callable_reply, forwarded, query};
+use super::{callable, callable_reply, query};
 use crate::auth::{Authenticator, Credentials, Principal};
-use crate::drain::{Phase, Signal};
+use crate::drain::Signal;
 use crate::event::{self, BadTopic, Batch, Event, Origin, Topic};
 use crate::ingest::Ingest;
 use crate::limits::inflight::{InFlight, Meter};
@@ -46,47 +44,19 @@ const HEADER_WEIGHT: usize = 96;
 /// Where Firebase's clients put their App Check token.
 const APP_CHECK: &str = "x-firebase-appcheck";
 
-/// How users are asked for their password, where there are some.
-const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"sluicegate\", charset=\"UTF-8\"");
-
 const OPEN_API: &str = include_str!("openapi.json");
 const INSECURE: Fault = Fault::BadRequest("this came in plain text; send it over https, and treat its credentials as exposed");
-
-/// Whether the gate takes events now, as `/readyz` says.
-#[derive(Clone)]
-pub struct Readiness(Arc<dyn Fn() -> bool + Send + Sync>);
-
-impl Readiness {
-    /// Asks `ready` each time.
-    pub fn new(ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ready))
-    }
-}
-
-impl std::fmt::Debug for Readiness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Readiness({})", (self.0)())
-    }
-}
 
 /// The door. One for all connections.
 #[derive(Debug)]
 pub struct Door {
     parts: DoorParts,
+    lobby: Lobby,
     limits: BodyLimits,
     routes: Table,
-    origins: Origins,
     callable_topic: Topic,
     open_api: Bytes,
     config: Config,
-}
-
-/// A request's head, and what is known of it beside.
-struct Head<'a> {
-    parts: &'a Parts,
-    peer: &'a Peer,
-    context: &'a Context,
-    arrived: SystemTime,
 }
 
 /// What became of the events, and the bytes that are in flight until that is written.
@@ -116,10 +86,10 @@ impl Door {
     /// A door to these parts that is configured so.
     pub fn new(parts: DoorParts, limits: BodyLimits, config: Config) -> Result<Self, BadTopic> {
         let routes = Table::new(&config);
-        let origins = Origins::new(&config.cors_allowed_origins);
+        let lobby = Lobby::new(Arc::clone(&parts.authenticator), parts.signal.clone(), parts.readiness.clone(), &config);
         let callable_topic = Topic::new(&config.callable.topic)?;
         let open_api = OPEN_API.replace("/ingestEvent", &format!("/{}", config.callable.name)).into();
-        Ok(Self { parts, limits, routes, origins, callable_topic, open_api, config })
+        Ok(Self { parts, lobby, limits, routes, callable_topic, open_api, config })
     }
 
     /// The table of routes.
@@ -142,33 +112,12 @@ impl Door {
             tracing::error!(request_id = context.request_id, "the handler of a request panicked; it was answered 500");
             reply::fault(&Refusal::Internal.into(), &context.request_id)
         });
-        self.finish(&head, &mut answer);
+        self.lobby.finish(&head, &mut answer);
         if let Some(door) = self.routes.find(parts.uri.path()).and_then(|(route, _)| door_of(route.handler)) {
             metrics().request(door, answer.status().as_u16(), begun.elapsed());
         }
         tracing::debug!(request_id = context.request_id, status = answer.status().as_u16(), "answered");
         answer
-    }
-
-    /// What every answer says.
-    fn finish(&self, head: &Head<'_>, answer: &mut Answer) {
-        self.origins.write(&head.parts.headers, answer.headers_mut());
-        answer.headers_mut().insert(REQUEST_ID, head.context.request_id_header());
-        if answer.headers().contains_key(WWW_AUTHENTICATE) && self.parts.authenticator.has_users() && self.is_secure(head) {
-            answer.headers_mut().append(WWW_AUTHENTICATE, BASIC);
-        }
-        if head.parts.version >= Version::HTTP_2 {
-            // The connection's own frames say it there.
-            answer.headers_mut().remove(CONNECTION);
-            answer.headers_mut().remove(UPGRADE);
-        } else if self.parts.signal.phase() >= Phase::Leaving && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        if head.parts.method == Method::HEAD {
-            let length = body_length(answer);
-            answer.headers_mut().insert(CONTENT_LENGTH, length.into());
-            *answer.body_mut() = Default::default();
-        }
     }
 
     async fn answer<B>(&self, head: &Head<'_>, body: B) -> Answer
@@ -180,20 +129,20 @@ impl Door {
         let fault = |fault: Fault| reply::fault(&fault, &context.request_id);
         let found = self.routes.find(parts.uri.path());
         let probe = found.is_some_and(|(route, _)| matches!(route.handler, Handler::Live | Handler::Ready));
-        if !probe && forwarded::is_plain(&parts.headers, self.config.trusted_hops) {
+        if !probe && self.lobby.is_plain(head) {
             return to_https(parts).unwrap_or_else(|| fault(INSECURE));
         }
         let Some((route, topic)) = found else { return fault(Fault::NotFound) };
         let allow = route.methods.allow();
         if parts.method == Method::OPTIONS {
-            return self.options(&parts.headers, allow);
+            return self.lobby.options(&parts.headers, allow);
         }
         if route.handler != Handler::Callable && !route.methods.contain(&parts.method) {
             return fault(Fault::MethodNotAllowed(allow));
         }
         match route.handler {
             Handler::Live => reply::empty(StatusCode::OK),
-            Handler::Ready => reply::empty(if self.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }),
+            Handler::Ready => reply::empty(if self.lobby.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }),
             Handler::OpenApi => self.open_api(head).await.unwrap_or_else(fault),
             Handler::Events => self.events(head, topic, body).await.unwrap_or_else(fault),
             Handler::Callable => self.callable(head, allow, body).await,
@@ -201,19 +150,8 @@ impl Door {
         }
     }
 
-    fn is_ready(&self) -> bool {
-        self.parts.signal.phase() == Phase::Serving && (self.parts.readiness.0)()
-    }
-
-    fn options(&self, request: &HeaderMap, allow: &'static str) -> Answer {
-        let mut answer = reply::empty(StatusCode::NO_CONTENT);
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-        self.origins.write_preflight(request, allow, answer.headers_mut());
-        answer
-    }
-
     async fn open_api(&self, head: &Head<'_>) -> Result<Answer, Fault> {
-        self.principal(head).await?;
+        self.lobby.principal(head, Duration::ZERO).await?;
         Ok(reply::json(StatusCode::OK, self.open_api.clone()))
     }
 
@@ -221,12 +159,12 @@ impl Door {
     async fn tunnel(&self, head: &Head<'_>) -> Result<Answer, Fault> {
         let headers = &head.parts.headers;
         let accept = upgrade::accept(head.parts)?;
-        if !self.origins.admit(headers) {
+        if !self.lobby.admits_origin(head) {
             return Err(Fault::ForeignOrigin);
         }
-        let principal = if headers.contains_key(AUTHORIZATION) { Some(self.principal(head).await?) } else { None };
-        let address = forwarded::address(headers, head.peer.address, self.config.trusted_hops);
-        let tls = head.peer.tls || forwarded::is_secure(headers, self.config.trusted_hops);
+        let principal = if headers.contains_key(AUTHORIZATION) { Some(self.lobby.principal(head, Duration::ZERO).await?) } else { None };
+        let address = self.lobby.address(head);
+        let tls = head.peer.tls || self.lobby.is_forwarded_securely(head);
         let peer = Peer { address: SocketAddr::new(address, head.peer.address.port()), tls };
         Ok(upgrade::switching(accept, Tunnel { peer, principal }))
     }
@@ -238,7 +176,7 @@ impl Door {
     {
         let headers = &head.parts.headers;
         let query = query::topic(head.parts.uri.query())?;
-        let principal = self.principal(head).await?;
+        let principal = self.lobby.principal(head, Duration::ZERO).await?;
         let form = events::Form::of(headers)?;
         let id = events::idempotency_key(headers)?;
         let path = path.map(query::decoded);
@@ -285,7 +223,7 @@ impl Door {
             return Err(Fault::MethodNotAllowed(allow));
         }
         query::topic(head.parts.uri.query())?;
-        let principal = self.principal(head).await?;
+        let principal = self.lobby.principal(head, Duration::ZERO).await?;
         self.check_app(&head.parts.headers).await?;
         if events::media_type(&head.parts.headers).as_deref() != Some("application/json") {
             return Err(Fault::UnsupportedMediaType("application/json"));
@@ -294,26 +232,6 @@ impl Door {
         let event = callable::decode(&bytes, &self.callable_topic)?;
         drop(bytes);
         Ok(self.accept(head, &principal, event::Door::Callable, vec![Ok(event)], guard).await)
-    }
-
-    /// Who sent the request, before anything of it is read but its head.
-    async fn principal(&self, head: &Head<'_>) -> Result<Principal, Fault> {
-        let shown = credentials(&head.parts.headers).and_then(|shown| match shown {
-            // It was read by whoever listened, but that is no reason to take it.
-            Credentials::Basic { .. } if !self.is_secure(head) => Err(labels::AuthFailure::Header),
-            shown => Ok(shown),
-        });
-        let shown = shown.map_err(|reason| {
-            metrics().auth_failures.at(reason).inc();
-            Refusal::Unauthenticated
-        })?;
-        Ok(self.parts.authenticator.authenticate(&shown).await?)
-    }
-
-    /// Whether nobody between the client and us could read the request.
-    fn is_secure(&self, head: &Head<'_>) -> bool {
-        let here = head.peer.tls || head.peer.address.ip().to_canonical().is_loopback();
-        here || forwarded::is_secure(&head.parts.headers, self.config.trusted_hops)
     }
 
     /// Firebase App Check: what fails is refused only where that is enforced.
@@ -344,9 +262,9 @@ impl Door {
         if events.is_empty() {
             return Accepted { results: merged(refused, Vec::new()), guard };
         }
-        let address = forwarded::address(&head.parts.headers, head.peer.address, self.config.trusted_hops);
+        let address = self.lobby.address(head);
         let origin = Origin { door, arrived: head.arrived, address, traceparent: head.context.traceparent.clone() };
-        let outcomes = self.parts.ingest.accept(principal, Batch { events, origin, guard }).await;
+        let outcomes = self.parts.ingest.accept(principal, Batch { events, origin, charged_bytes: None, hold: None, guard }).await;
         Accepted { results: merged(refused, outcomes.results), guard: outcomes.guard }
     }
 }
@@ -373,27 +291,6 @@ fn merged(refused: Vec<Option<Refusal>>, accepted: Vec<Result<Receipt, Refusal>>
     refused.into_iter().map(|one| one.map_or_else(|| accepted.next().unwrap_or(Err(Refusal::Internal)), Err)).collect()
 }
 
-/// What the one `Authorization` shows: `Bearer` or `Basic`, the scheme in any case. Or why it is nothing.
-fn credentials(headers: &HeaderMap) -> Result<Credentials, labels::AuthFailure> {
-    use labels::AuthFailure::{Malformed, Missing};
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().and_then(|value| value.to_str().ok()).ok_or(Missing)?;
-    let (scheme, shown) = value.trim().split_once(' ').ok_or(Missing)?;
-    match values.next() {
-        Some(_) => Err(Malformed),
-        None if scheme.eq_ignore_ascii_case("bearer") => Ok(Credentials::Bearer(Secret::new(shown.trim()))),
-        None if scheme.eq_ignore_ascii_case("basic") => basic(shown.trim()).ok_or(Malformed),
-        None => Err(Missing),
-    }
-}
-
-/// A name, up to the first colon, and a password (RFC 7617).
-fn basic(shown: &str) -> Option<Credentials> {
-    let text = Secret::new(String::from_utf8(STANDARD.decode(shown).ok()?).ok()?);
-    let (name, password) = text.expose().split_once(':')?;
-    Some(Credentials::Basic { name: name.to_owned(), password: Secret::new(password) })
-}
-
 /// Sends a page that was opened in plain text to where it should be; none: the request is not one to repeat.
 fn to_https(parts: &Parts) -> Option<Answer> {
     if !matches!(parts.method, Method::GET | Method::HEAD) {
@@ -405,16 +302,6 @@ fn to_https(parts: &Parts) -> Option<Answer> {
     let mut answer = reply::empty(StatusCode::PERMANENT_REDIRECT);
     answer.headers_mut().insert(LOCATION, HeaderValue::try_from(format!("https://{host}{path}")).ok()?);
     Some(answer)
-}
-
-/// Keeps the bytes in flight until the answer's head is written.
-fn holding(mut answer: Answer, guard: InFlight) -> Answer {
-    answer.extensions_mut().insert(Arc::new(guard));
-    answer
-}
-
-fn body_length(answer: &Answer) -> u64 {
-    answer.body().size_hint().exact().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -244,6 +244,8 @@ impl Decoder<'_> {
         Ok(Event {
             topic: self.topic(fields)?,
             client_key: self.client_key(fields)?,
+            partition: None,
+            items: 1,
             key: self.text(fields, KEY)?.map(|key| Bytes::copy_from_slice(key.as_bytes())),
             headers: self.headers(fields)?,
             time: self.time(fields)?,

@@ -3,6 +3,7 @@
 //! A 2xx never hides a refused event. Every body that is not a result is `application/problem+json` (RFC 9457) with a stable
 //! `code`. All of 401 is the same, byte for byte: who may not come in learns nothing, so its request id is in the head only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,15 +11,16 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
 use super::fault::Fault;
+use super::payload::Payload;
 use super::upgrade;
+use crate::limits::inflight::InFlight;
 use crate::receipt::{Doubt, Quota, Receipt, Refusal, Tier};
 
 /// What every handler gives back.
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Payload>;
 
 /// The encodings of bodies that the door reads.
 const ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, zstd, br, deflate");
@@ -55,9 +57,15 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 }
 
 fn with_body(status: StatusCode, media_type: HeaderValue, body: Bytes) -> Answer {
-    let mut answer = Answer::new(Full::new(body));
+    let mut answer = Answer::new(Payload::full(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, media_type);
+    answer
+}
+
+/// Keeps the bytes in flight until the answer's head is written.
+pub fn holding(mut answer: Answer, guard: InFlight) -> Answer {
+    answer.extensions_mut().insert(Arc::new(guard));
     answer
 }
 

@@ -4,17 +4,13 @@
 //! deadline.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::CONNECTION;
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
-use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -29,6 +25,7 @@ use super::door::Door;
 use super::fault::Fault;
 use super::frames::{Frames, Seen};
 use super::framing;
+use super::guest::{Guest, Visit};
 use super::head::{Cutter, HeadLimits};
 use super::reply::{self, Answer};
 use super::trace_context::{Context, REQUEST_ID};
@@ -71,7 +68,7 @@ struct Times {
 /// Serves the connections of one listener.
 #[derive(Debug)]
 pub struct Server {
-    door: Arc<Door>,
+    behind: Behind,
     head: HeadLimits,
     times: Times,
     control_frames: u32,
@@ -81,13 +78,22 @@ pub struct Server {
     tunnels: Option<Tunnels>,
 }
 
+/// The doors that a listener's requests come to: one of them, or both.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// The HTTP door; none: all is the guest's.
+    pub door: Option<Arc<Door>>,
+    /// Who is asked first.
+    pub guest: Option<Guest>,
+}
+
 /// What a connection becomes behind its last answer.
 type Switched = OnceLock<(OnUpgrade, Tunnel)>;
 
 impl Server {
-    /// Hands requests to `door`, within the bounds of `config`, until the drain ends it. Without `tunnels` no connection
+    /// Hands requests to the doors, within the bounds of `config`, until the drain ends it. Without `tunnels` no connection
     /// becomes one.
-    pub fn new(door: Arc<Door>, config: &Config, drain: Drain, tunnels: Option<Tunnels>) -> Self {
+    pub fn new(behind: Behind, config: &Config, drain: Drain, tunnels: Option<Tunnels>) -> Self {
         let head =
             HeadLimits { bytes: config.max_header_bytes.as_usize(), fields: config.max_headers, uri: config.max_uri_bytes.as_usize() };
         let times = Times { head: config.header_timeout.get(), idle: config.idle_timeout.get(), answer: config.body_timeout.get() };
@@ -95,7 +101,7 @@ impl Server {
             http1: http1(&head, &times),
             http2: http2(config, drain.tasks().clone()),
             control_frames: config.control_frames_per_second,
-            door,
+            behind,
             head,
             times,
             drain,
@@ -222,30 +228,26 @@ impl Server {
         answer
     }
 
-    async fn answer<B>(&self, request: Request<B>, peer: &Peer) -> Answer
-    where
-        B: Body<Data = Bytes>,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
+    async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
         let (parts, body) = request.into_parts();
-        match framing::check(&parts, &self.head, self.tunnels.is_some()) {
-            Ok(()) => self.door.handle(Request::from_parts(parts, body), peer).await,
-            Err(fault) => refused(&fault, &parts),
+        let refused = framing::check(&parts, &self.head, self.tunnels.is_some()).err();
+        match (&self.behind.guest, &self.behind.door) {
+            (Some(guest), door) if door.is_none() || guest.owns(&parts) => {
+                guest.serve(Visit { request: Request::from_parts(parts, body), peer: peer.clone(), refused }).await
+            }
+            (_, Some(door)) => match refused {
+                None => door.handle(Request::from_parts(parts, body), peer).await,
+                Some(fault) => refuse(&fault, &parts.headers, parts.version),
+            },
+            // A listener has a server only for one of them.
+            (_, None) => refuse(&Fault::NotFound, &parts.headers, parts.version),
         }
     }
 }
 
-fn refused(fault: &Fault, parts: &Parts) -> Answer {
-    refuse(fault, &parts.headers, parts.version)
-}
-
 /// The answer to a head that no door sees. An HTTP/1 connection closes behind it.
 fn refuse(fault: &Fault, headers: &HeaderMap, version: Version) -> Answer {
-    match fault {
-        Fault::HeadersTooLarge | Fault::UriTooLong => drop(metrics().bound_refusals.at(Bound::Head).inc()),
-        Fault::Timeout => drop(metrics().bound_refusals.at(Bound::Slowness).inc()),
-        _ => {}
-    }
+    count(fault);
     let context = Context::of(headers);
     let mut answer = reply::fault(fault, &context.request_id);
     answer.headers_mut().insert(REQUEST_ID, context.request_id_header());
@@ -255,6 +257,15 @@ fn refuse(fault: &Fault, headers: &HeaderMap, version: Version) -> Answer {
         answer.headers_mut().remove(CONNECTION);
     }
     answer
+}
+
+/// Counts the bound that a refused head has reached.
+pub fn count(fault: &Fault) {
+    match fault {
+        Fault::HeadersTooLarge | Fault::UriTooLong => drop(metrics().bound_refusals.at(Bound::Head).inc()),
+        Fault::Timeout => drop(metrics().bound_refusals.at(Bound::Slowness).inc()),
+        _ => {}
+    }
 }
 
 fn http1(head: &HeadLimits, times: &Times) -> http1::Builder {

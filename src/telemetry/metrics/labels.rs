@@ -76,6 +76,10 @@ label! {
         Callable = "callable",
         /// The Kafka protocol.
         Kafka = "kafka",
+        /// OTLP over HTTP.
+        Otlp = "otlp",
+        /// OTLP over gRPC.
+        OtlpGrpc = "otlp_grpc",
         /// `/livez` and `/readyz` on a door.
         Probe = "probe",
         /// The admin listener.
@@ -153,6 +157,25 @@ impl Outcome {
     /// The outcome of a refusal, by its code; a code that is none of ours counts as a fault of ours.
     pub fn refused(code: &str) -> Self {
         Self::ALL.iter().copied().find(|outcome| outcome.as_str() == code).unwrap_or(Self::Internal)
+    }
+}
+
+label! {
+    /// What an OTLP request carries.
+    Signal = "signal" {
+        /// Spans.
+        Traces = "traces",
+        /// Data points.
+        Metrics = "metrics",
+        /// Log records.
+        Logs = "logs",
+    }
+}
+
+impl Signal {
+    /// The signal of this name; whatever is none counts as logs.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.iter().copied().find(|signal| signal.as_str() == name).unwrap_or(Self::Logs)
     }
 }
 

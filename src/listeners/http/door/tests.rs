@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::auth::dev::{DEV_ISSUER, DevKey};
 use crate::auth::{self, mint};
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase};
 use crate::units::{ByteSize, Span};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http_body::Frame;
