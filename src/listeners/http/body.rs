@@ -93,12 +93,7 @@ fn too_large(actual: u64, limits: &BodyLimits) -> Fault {
     Refusal::TooLarge { what: "the size of the body in bytes", actual, limit: limits.wire.get() }.into()
 }
 
-async fn receive<B>(
-    body: B,
-    limits: &BodyLimits,
-    guard: &mut InFlight,
-    look: impl Fn(&[u8]) -> Result<(), Fault>,
-) -> Result<Bytes, Fault>
+async fn receive<B>(body: B, limits: &BodyLimits, guard: &mut InFlight, look: impl Fn(&[u8]) -> Result<(), Fault>) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,

@@ -113,7 +113,10 @@ impl Door {
         if partial.rejected > 0 {
             // What stands in the message is the sender's; the log has the numbers.
             tracing::warn!(
-                principal = principal.name(), signal = signal.as_str(), rejected = partial.rejected, taken,
+                principal = principal.name(),
+                signal = signal.as_str(),
+                rejected = partial.rejected,
+                taken,
                 "a part of an OTLP request was rejected for good; its sender was told which"
             );
         }

@@ -263,7 +263,8 @@ mod tests {
 
     #[test]
     fn a_timeout_is_up_to_eight_digits_and_a_unit() {
-        let read = |text: &'static str| patience(&HeaderMap::from_iter([(TIMEOUT.parse().expect("a name"), HeaderValue::from_static(text))]));
+        let read =
+            |text: &'static str| patience(&HeaderMap::from_iter([(TIMEOUT.parse().expect("a name"), HeaderValue::from_static(text))]));
         assert_eq!(patience(&HeaderMap::new()), Ok(None));
         assert_eq!(read("10S"), Ok(Some(Duration::from_secs(10))));
         assert_eq!(read("99999999H"), Ok(Some(Duration::from_secs(99_999_999 * 3_600))));

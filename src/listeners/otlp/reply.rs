@@ -82,7 +82,11 @@ impl Manner {
         match refused {
             Refused::Fault(Fault::Refused(refusal)) => self.refusal(refusal),
             Refused::Fault(fault) => self.fault(fault),
-            Refused::Late => self.later(StatusCode::SERVICE_UNAVAILABLE, Code::DeadlineExceeded, "it is not known yet whether it was stored; send it again"),
+            Refused::Late => self.later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Code::DeadlineExceeded,
+                "it is not known yet whether it was stored; send it again",
+            ),
             Refused::Grpc(code, text) => never(StatusCode::OK, *code, *text),
         }
     }
@@ -108,9 +112,11 @@ impl Manner {
         match fault {
             Fault::Refused(refusal) => self.refusal(refusal),
             Fault::BadRequest(what) => bad(StatusCode::BAD_REQUEST, (*what).to_owned(), String::new()),
-            Fault::NotFound => {
-                never(StatusCode::NOT_FOUND, Code::Unimplemented, "no such path: OTLP is at /v1/traces, /v1/metrics and /v1/logs, without more")
-            }
+            Fault::NotFound => never(
+                StatusCode::NOT_FOUND,
+                Code::Unimplemented,
+                "no such path: OTLP is at /v1/traces, /v1/metrics and /v1/logs, without more",
+            ),
             Fault::MethodNotAllowed(_) => never(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "OTLP is sent with POST"),
             Fault::UnsupportedMediaType(_) => never(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -125,16 +131,12 @@ impl Manner {
             // What came too slowly may come better the next time; on 408 it would be dropped.
             Fault::Timeout => self.later(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "the request did not come in time"),
             Fault::UriTooLong => never(StatusCode::URI_TOO_LONG, Code::InvalidArgument, "the request target is too long"),
-            Fault::HeadersTooLarge => never(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                Code::InvalidArgument,
-                "the header fields are too many or too large",
-            ),
+            Fault::HeadersTooLarge => {
+                never(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::InvalidArgument, "the header fields are too many or too large")
+            }
             Fault::UpgradeRequired => bad(StatusCode::BAD_REQUEST, "this is not upgraded".to_owned(), String::new()),
             Fault::ForeignOrigin => never(StatusCode::FORBIDDEN, Code::PermissionDenied, "pages of this origin may not"),
-            Fault::ExpectationFailed => {
-                never(StatusCode::EXPECTATION_FAILED, Code::InvalidArgument, "only `100-continue` can be expected")
-            }
+            Fault::ExpectationFailed => never(StatusCode::EXPECTATION_FAILED, Code::InvalidArgument, "only `100-continue` can be expected"),
             // Nobody reads this one.
             Fault::Gone => self.later(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "the client went away"),
         }

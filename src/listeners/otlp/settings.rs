@@ -99,8 +99,7 @@ impl Config {
     pub fn mistakes(&self) -> Vec<(String, String)> {
         let mut mistakes = Vec::new();
         let mut wrong = |key: &str, what: String| mistakes.push((key.to_owned(), what));
-        for (key, topic) in
-            [("traces_topic", &self.traces_topic), ("metrics_topic", &self.metrics_topic), ("logs_topic", &self.logs_topic)]
+        for (key, topic) in [("traces_topic", &self.traces_topic), ("metrics_topic", &self.metrics_topic), ("logs_topic", &self.logs_topic)]
         {
             if let Err(error) = Topic::new(topic) {
                 wrong(key, format!("`{topic}`: {error}"));
@@ -152,9 +151,6 @@ mod tests {
             ..Config::default()
         };
         let keys: Vec<_> = config.mistakes().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(
-            keys,
-            ["logs_topic", "metrics_keys", "max_decoded_body_bytes", "max_fragments", "hold", "token_grace", "quota_status"]
-        );
+        assert_eq!(keys, ["logs_topic", "metrics_keys", "max_decoded_body_bytes", "max_fragments", "hold", "token_grace", "quota_status"]);
     }
 }

@@ -147,9 +147,10 @@ impl Said {
 
     fn json(&self) -> Value {
         let message = shortened(&self.message);
-        let bad_request = self.field.as_ref().map(|field| {
-            json!({ "@type": BAD_REQUEST, "fieldViolations": [{ "field": field, "description": message }] })
-        });
+        let bad_request = self
+            .field
+            .as_ref()
+            .map(|field| json!({ "@type": BAD_REQUEST, "fieldViolations": [{ "field": field, "description": message }] }));
         let retry_info = self.retry.map(|seconds| json!({ "@type": RETRY_INFO, "retryDelay": format!("{seconds}s") }));
         let details: Vec<Value> = bad_request.into_iter().chain(retry_info).collect();
         let mut status = json!({ "code": self.code as i32, "message": message });

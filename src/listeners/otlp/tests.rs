@@ -38,7 +38,8 @@ fn gate(topics: &[&str], ready: bool) -> Gate {
         lobby: Lobby::new(authenticator, Drain::default().signal(), Readiness::new(move || ready), &http),
         meter: Meter::new(64 << 20),
     };
-    let config = Config { max_body_bytes: ByteSize::kib(64), max_decoded_body_bytes: ByteSize::kib(64), hold: Span::secs(1), ..Config::default() };
+    let config =
+        Config { max_body_bytes: ByteSize::kib(64), max_decoded_body_bytes: ByteSize::kib(64), hold: Span::secs(1), ..Config::default() };
     Gate { door: Door::new(parts, &limits, config).expect("a sound configuration"), token }
 }
 
@@ -92,7 +93,11 @@ async fn every_refusal_is_a_status_in_the_encoding_of_the_request() {
     let gate = gate(&["otlp_spans"], true);
     for (content_type, answered) in [(PROTOBUF, PROTOBUF), (JSON, JSON), ("text/plain", JSON), ("application/protobuf", PROTOBUF)] {
         let said = gate.ask("POST", "/v1/traces", &[("content-type", content_type)], b"").await;
-        assert_eq!((said.status, said.header("content-type"), said.header("www-authenticate")), (401, answered, "Bearer"), "{content_type}");
+        assert_eq!(
+            (said.status, said.header("content-type"), said.header("www-authenticate")),
+            (401, answered, "Bearer"),
+            "{content_type}"
+        );
         assert!(!said.body.is_empty() && !said.headers.contains_key("retry-after"));
     }
     assert_eq!(gate.post("/v1/traces", "text/plain", b"").await.status, 415);

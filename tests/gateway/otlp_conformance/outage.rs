@@ -68,7 +68,13 @@ async fn a_call_that_is_held_is_taken_when_the_broker_comes_back() {
     for topic in TOPICS {
         kafka.create_topic(topic, PARTITIONS, &[]).await;
     }
-    let gate = without_inbox(setup()).shipped().env("SLUICEGATE__OTLP__HOLD", "60s").broker(&kafka).start().await;
+    let gate = without_inbox(setup())
+        .shipped()
+        .env("SLUICEGATE__OTLP__HOLD", "60s")
+        .env("SLUICEGATE__OTLP__ANSWER_WITHIN", "60s")
+        .broker(&kafka)
+        .start()
+        .await;
     let target = Target::of(std::sync::Arc::new(Stage { gate, kafka: None })).await;
     let warm = async || (target.call(EXPORT[0]).message(&of(0, &marker())).send().await.code() == 0).then_some(());
     eventually("the broker takes a call", DEADLINE, warm).await;

@@ -137,7 +137,7 @@ async fn each_trace_lies_on_the_partition_of_its_id_without_a_key() {
 }
 
 fn keys(setup: Setup, traces: &str, metrics: &str, logs: &str) -> Setup {
-    let by = |setup: Setup, signal: &str, keys: &str| setup.env(&format!("SLUICEGATE__OTLP__KEYS__{signal}"), keys);
+    let by = |setup: Setup, signal: &str, keys: &str| setup.env(&format!("SLUICEGATE__OTLP__{signal}_KEYS"), keys);
     by(by(by(setup, "TRACES", traces), "METRICS", metrics), "LOGS", logs)
 }
 

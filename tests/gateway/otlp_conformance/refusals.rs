@@ -186,8 +186,6 @@ async fn with_neither_tier_it_is_unavailable_with_retry_info_twice() {
 async fn an_answer_that_took_three_seconds_says_one() {
     let Some(target) = brokerless(without_inbox).await else { return };
     let one = Some(Duration::from_secs(1));
-    let answer = target.post(PATHS[0]).protobuf(of(0, &marker())).send().await;
-    assert_eq!((answer.status, answer.header("retry-after"), said(&answer).retry), (503, Some("1"), one));
     let reply = over_grpc(&target).await;
     assert_eq!((reply.refused(), reply.said().retry, reply.retry_info()), (UNAVAILABLE, one, one));
 }
