@@ -175,6 +175,11 @@ impl App {
         self.listeners.address()
     }
 
+    /// Whether OTLP is spoken at the first listener.
+    pub fn speaks_otlp(&self) -> bool {
+        self.config.otlp.enabled && self.listeners.iter().next().is_some_and(|first| first.has(DoorName::Otlp))
+    }
+
     /// The token and the authority of a developer's own gate.
     pub fn development(&self) -> Option<&Development> {
         self.development.as_ref()

@@ -12,6 +12,7 @@ mod wiring;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -360,7 +361,8 @@ fn table(rows: &[Value]) -> String {
 
 /// What a developer needs for a first event: the token and the password, and lines that work when pasted into another shell of
 /// this directory.
-fn welcome(Welcome { address, token, password, ca }: &Welcome) -> String {
+fn welcome(Welcome { address, token, password, ca, otlp }: &Welcome) -> String {
+    let telemetry = if *otlp { telemetry(address, token, ca.as_deref()) } else { String::new() };
     let ca = ca.as_ref().map(|ca| quoted(&ca.display().to_string()));
     let url = match &ca {
         Some(ca) => format!("--cacert {ca} https://{address}"),
@@ -379,8 +381,21 @@ fn welcome(Welcome { address, token, password, ca }: &Welcome) -> String {
     format!(
         "Development token:\n{token}\n\nDevelopment password of the user {DEV_USER}, for Kafka producers:\n{}\n\n\
          Send an event, or two (from another shell in this directory):\n{one}\n{two}\n\n\
-         Or by the Kafka protocol, one event a line:\n{kcat}\n",
+         Or by the Kafka protocol, one event a line:\n{kcat}\n{telemetry}",
         password.expose()
+    )
+}
+
+/// The variables by which OpenTelemetry's SDKs find this gate, over HTTP or gRPC.
+fn telemetry(address: &SocketAddr, token: &str, ca: Option<&Path>) -> String {
+    let scheme = if ca.is_some() { "https" } else { "http" };
+    let certificate = ca.map(|ca| format!("export OTEL_EXPORTER_OTLP_CERTIFICATE={}\n", quoted(&ca.display().to_string())));
+    format!(
+        "\nOr telemetry of an OpenTelemetry SDK, which reads these variables:\n\
+         export OTEL_EXPORTER_OTLP_ENDPOINT={scheme}://{address}\n\
+         export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf\n\
+         export OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20{token}\n{}",
+        certificate.unwrap_or_default()
     )
 }
 
@@ -451,7 +466,8 @@ mod tests {
     #[test]
     fn the_welcome_has_each_command_on_a_line_of_its_own_ready_to_paste() {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8443));
-        let own = |ca: &str| Welcome { address, token: "eyJ.a-b_c.d".into(), password: Secret::new("p-w"), ca: Some(ca.into()) };
+        let own =
+            |ca: &str| Welcome { address, token: "eyJ.a-b_c.d".into(), password: Secret::new("p-w"), ca: Some(ca.into()), otlp: true };
         let text = welcome(&own("certs/dev/ca.pem"));
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("curl ")).collect();
         assert_eq!(lines.len(), 2);
@@ -465,6 +481,14 @@ mod tests {
                     -X sasl.mechanisms=SCRAM-SHA-256 -X sasl.username=developer -X sasl.password=p-w";
         assert!(text.lines().any(|line| line == kcat), "{text}");
         assert!(welcome(&own("a b/ca.pem")).contains("--cacert 'a b/ca.pem' "));
+        for line in [
+            "export OTEL_EXPORTER_OTLP_ENDPOINT=https://127.0.0.1:8443",
+            "export OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20eyJ.a-b_c.d",
+            "export OTEL_EXPORTER_OTLP_CERTIFICATE=certs/dev/ca.pem",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        }
+        assert!(!welcome(&Welcome { otlp: false, ..own("ca.pem") }).contains("OTEL_"));
     }
 
     #[test]

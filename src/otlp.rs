@@ -1,12 +1,37 @@
-//! The bytes of OTLP requests: a stand-in that counts and passes on.
+//! OTLP's requests as bytes: looked through, counted, repaired and cut, without a decoder.
+//!
+//! An `Export…Request` and the record that a Collector reads from Kafka are the same bytes, so what a client sent is what
+//! is stored. A leaf without I/O. What always holds: bytes that [`check`] takes at full depth, every decoder of OTLP takes;
+//! what nothing is wrong with comes back as the same [`Bytes`]; nothing here panics, goes deeper than 100 messages, or
+//! allocates by a number that came over the wire. [`cut`] loses nothing and repeats no item: after grouping by equal envelope,
+//! the fragments' items in order are the request's.
+//!
+//! One request is looked at as five kinds of containers: request, entry (of one resource), scope, and for metrics also metric
+//! and data. What is in a container besides the next container or the items is its *envelope*.
 
+mod gather;
+mod group;
 pub mod json;
+mod keys;
+mod levels;
+mod pack;
+mod path;
+mod repair;
+mod schema;
+mod split;
+mod validate;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a request carries.
+pub use split::{cut, fragment_id};
+pub use validate::check;
+
+/// What a request is about: each has a path, a service, a topic and a schema of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
     /// Spans.
@@ -18,8 +43,8 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// Its name.
-    pub const fn as_str(self) -> &'static str {
+    /// As OTLP's paths call it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Traces => "traces",
             Self::Metrics => "metrics",
@@ -27,8 +52,8 @@ impl Signal {
         }
     }
 
-    /// One thing of it.
-    pub const fn item(self) -> &'static str {
+    /// One of what is counted, accepted and rejected.
+    pub fn item(self) -> &'static str {
         match self {
             Self::Traces => "span",
             Self::Metrics => "data point",
@@ -37,166 +62,134 @@ impl Signal {
     }
 }
 
-/// What is wrong, and where.
+/// What is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}, at byte {offset}")]
+#[error("{what} (byte {offset})")]
 pub struct Fault {
-    /// From the body's start.
+    /// Where, from the start of the request.
     pub offset: u64,
-    /// What.
+    /// What is wrong, and in which field. It holds nothing of the payload.
     pub what: String,
 }
 
-/// How much is looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How closely a request is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
-    /// Everything.
+    /// All of it: what one consumer could not decode is refused.
     #[default]
     Full,
-    /// Tags, lengths, nesting.
+    /// Tags, lengths and nesting of everything; texts and ids are not looked at.
     Structure,
-    /// Only counted.
+    /// Only as deep as the items are counted.
     None,
 }
 
-/// A request that may go on.
-#[derive(Clone, Debug)]
+/// A request that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// Its bytes.
+    /// The request: the same bytes where nothing had to be changed.
     pub bytes: Bytes,
-    /// How many things are in it.
+    /// How many items these bytes hold.
     pub items: u64,
-    /// How many of them were taken out.
+    /// How many items were taken out.
     pub rejected: u64,
-    /// Why.
+    /// Why they were.
     pub why: Option<String>,
-    /// Places that were mended.
+    /// How many texts were made UTF-8.
     pub repaired: u64,
 }
 
-/// Looks a request over.
-pub fn check(_signal: Signal, bytes: Bytes, _depth: Depth, _repair_utf8: bool) -> Result<Checked, Fault> {
-    let items = count(&bytes, 2).ok_or_else(|| Fault { offset: 0, what: "not a request".into() })?;
-    Ok(Checked { bytes, items, rejected: 0, why: None, repaired: 0 })
-}
-
-fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = *bytes.get(*at)?;
-        *at += 1;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn count(bytes: &[u8], below: u32) -> Option<u64> {
-    let (mut at, mut items) = (0, 0);
-    while at < bytes.len() {
-        let tag = varint(bytes, &mut at)?;
-        let length = match tag & 7 {
-            0 => {
-                varint(bytes, &mut at)?;
-                0
-            }
-            1 => 8,
-            2 => usize::try_from(varint(bytes, &mut at)?).ok()?,
-            5 => 4,
-            _ => return None,
-        };
-        let inside = bytes.get(at..at.checked_add(length)?)?;
-        at += length;
-        let wanted = if below == 2 { 1 } else { 2 };
-        if tag & 7 == 2 && tag >> 3 == wanted {
-            items += if below == 0 { 1 } else { count(inside, below - 1)? };
-        }
-    }
-    Some(items)
-}
-
-/// How records are keyed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How the records of a request find their partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keys {
-    /// By the trace, on explicit partitions.
+    /// Each trace whole on the partition that its key would have; the records have no key. Anything but traces: as `none`.
     #[default]
     ByTrace,
-    /// None.
+    /// No keys.
     None,
-    /// The trace's id.
+    /// A record for each trace id, with the key that the Collector's exporter gives it. Metrics: as `none`.
     TraceId,
-    /// The resource's hash.
+    /// A record for each resource, with the key that the Collector's exporter gives it.
     Resource,
 }
 
-/// How a request is cut.
-#[derive(Clone, Debug)]
+/// How a request is to be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// By which keys.
+    /// How the records find their partitions.
     pub keys: Keys,
-    /// The topic's partitions; 0: not known.
+    /// How many partitions the topic has; 0: nobody knows.
     pub partitions: i32,
-    /// Key and value of one record, at most.
+    /// The most that key and value of a record may take.
     pub record_bytes: u64,
-    /// So many, at most.
+    /// The most records that a request may become.
     pub max_fragments: usize,
-    /// All together, at most.
+    /// The most that all of them may take together: envelopes are repeated in each.
     pub max_bytes: u64,
 }
 
-/// One record to be.
-#[derive(Clone, Debug)]
+/// One record of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Its value.
+    /// A request by itself.
     pub value: Bytes,
-    /// Its key.
+    /// The record's key.
     pub key: Option<Bytes>,
-    /// Its partition.
+    /// The partition that it belongs on.
     pub partition: Option<i32>,
-    /// How many things are in it.
+    /// How many items it holds.
     pub items: u64,
 }
 
-/// What fits into no record.
-#[derive(Clone, Debug)]
+/// Items that fit into no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// How many.
     pub items: u64,
-    /// Which, and why.
+    /// Which, and how large.
     pub what: String,
 }
 
-/// What a request was cut into.
-#[derive(Clone, Debug)]
+/// What became of a request: every item is in one fragment, or rejected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
-    /// The records.
+    /// In the order of the request (within a partition or key). None: the request was empty, or all of it was rejected.
     pub fragments: Vec<Fragment>,
-    /// What is in none.
+    /// What is too large by itself.
     pub rejected: Vec<Rejected>,
 }
 
-/// A request that cannot be cut.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a request is not cut.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CutError {
-    /// Too many records.
-    #[error("too many fragments")]
-    TooManyFragments {},
-    /// Too many bytes.
-    #[error("too many bytes")]
-    TooManyBytes {},
-}
-
-/// Cuts a request.
-pub fn cut(_signal: Signal, bytes: &Bytes, _plan: &Plan) -> Result<Cut, CutError> {
-    let items = count(bytes, 2).unwrap_or(0);
-    Ok(Cut { fragments: vec![Fragment { value: bytes.clone(), key: None, partition: None, items }], rejected: Vec::new() })
-}
-
-/// Names a request that is cut so.
-pub fn fragment_id(_bytes: &[u8], _plan: &Plan) -> u64 {
-    0
+    /// It would be too many records.
+    #[error("the request would become more than {most} records of at most {record_bytes} bytes; send smaller batches")]
+    TooManyFragments {
+        /// What is allowed.
+        most: usize,
+        /// The limit of one record.
+        record_bytes: u64,
+    },
+    /// Its envelopes would be repeated too often.
+    #[error(
+        "the request of {bytes} bytes would become records of more than {most} bytes together, because what describes its \
+         resources and scopes is repeated in each; send smaller batches, or fewer attributes on the resource"
+    )]
+    TooManyBytes {
+        /// What the request takes.
+        bytes: u64,
+        /// What is allowed.
+        most: u64,
+    },
+    /// It has so many nearly empty entries, scopes and items that an index of them would be far larger than itself.
+    #[error("the request of {bytes} bytes has too many nearly empty parts to be cut; send smaller batches")]
+    TooManyParts {
+        /// What the request takes.
+        bytes: u64,
+    },
+    /// It is not what [`check`] would have taken.
+    #[error(transparent)]
+    Malformed(#[from] Fault),
 }

@@ -38,6 +38,9 @@ pub struct ListenerStatus {
     pub address: String,
     /// Where TLS ends: `here`, `front` or `off`.
     pub tls: String,
+    /// The doors behind it: `http`, `kafka`, `otlp`; none behind the admin listener.
+    #[serde(default)]
+    pub doors: Vec<String>,
 }
 
 /// The way to the broker.

@@ -11,7 +11,7 @@ use crate::auth::Authenticator;
 use crate::drain::{Phase, Signal};
 use crate::inbox::Inbox;
 use crate::limits::inflight::Meter;
-use crate::listeners::{Listener, Listeners, MAIN, TlsMode};
+use crate::listeners::{DoorName, Listener, Listeners, MAIN, TlsMode};
 use crate::sink::Sink;
 use crate::sink::breaker::State;
 use crate::sink::forward::BrokerStatus;
@@ -38,9 +38,9 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn of(app: &App) -> Self {
-        let mut bound: Vec<_> = app.listeners.iter().map(listener).collect();
+        let mut bound: Vec<_> = app.listeners.iter().map(|one| listener(one, app.config.otlp.enabled)).collect();
         if let Some(address) = app.admin_address {
-            bound.push(ListenerStatus { name: "admin".into(), address: address.to_string(), tls: "off".into() });
+            bound.push(ListenerStatus { name: "admin".into(), address: address.to_string(), tls: "off".into(), doors: Vec::new() });
         }
         Self {
             started: Instant::now(),
@@ -146,14 +146,16 @@ impl Source {
 }
 
 /// The first one is the HTTPS door's in people's minds, whatever else is behind it.
-fn listener(listener: &Listener) -> ListenerStatus {
+fn listener(listener: &Listener, otlp: bool) -> ListenerStatus {
     let tls = match listener.tls() {
         TlsMode::Generated | TlsMode::Files => "here",
         TlsMode::Front => "front",
         TlsMode::Off => "off",
     };
     let name = if listener.name() == MAIN { "https" } else { listener.name() };
-    ListenerStatus { name: name.to_owned(), address: listener.address().to_string(), tls: tls.to_owned() }
+    let doors = DoorName::ALL.iter().filter(|door| listener.has(**door) && (**door != DoorName::Otlp || otlp));
+    let doors = doors.map(|door| door.as_str().to_owned()).collect();
+    ListenerStatus { name: name.to_owned(), address: listener.address().to_string(), tls: tls.to_owned(), doors }
 }
 
 const fn shown(state: State) -> Breaker {

@@ -188,6 +188,18 @@ mod tests {
     }
 
     #[test]
+    fn a_grace_is_given_behind_the_end_and_nowhere_else() {
+        let minute = |name, written: u64| {
+            let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+            let now = Now { wall, ..Now::read() }.lenient(Duration::from_secs(60));
+            rules().read(&Members::read(with(name, &written.to_string()).as_bytes())?, now)
+        };
+        assert!(minute("exp", NOW - 64).is_ok());
+        assert_eq!(minute("exp", NOW - 65), Err(AuthFailure::Expired));
+        assert_eq!(minute("nbf", NOW + 6), Err(AuthFailure::NotYet));
+    }
+
+    #[test]
     fn a_token_lives_from_nbf_to_exp_and_five_seconds_more() {
         for (name, written, expected) in [
             ("exp", NOW - 4, None),

@@ -43,6 +43,8 @@ pub struct Welcome {
     pub password: Secret,
     /// The certificate authority of the generated certificate; none: TLS does not end here.
     pub ca: Option<PathBuf>,
+    /// Whether OTLP is spoken at that address.
+    pub otlp: bool,
 }
 
 /// Which rows of the inbox a command is for.
@@ -66,7 +68,7 @@ pub fn serve(loaded: Loaded, greet: impl FnOnce(&Welcome)) -> Result<(), StartEr
         let welcome = |app: &App| {
             if let Some(development) = app.development() {
                 let Development { token, password, ca } = development.clone();
-                greet(&Welcome { address: app.address(), token, password, ca });
+                greet(&Welcome { address: app.address(), token, password, ca, otlp: app.speaks_otlp() });
             }
         };
         let (first, second) = (stop_signal()?, stop_signal()?);

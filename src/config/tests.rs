@@ -333,7 +333,10 @@ fn with_no_configuration_the_gate_is_a_developers_own_on_loopback() {
     let loaded = load(None, &Env::default()).expect("no mistakes");
     assert!(loaded.config.is_development());
     assert_eq!(loaded.config.listeners.bind, SocketAddr::from(([127, 0, 0, 1], 8443)));
-    assert_eq!(loaded.config.routes.iter().map(|route| route.topic.to_string()).collect::<Vec<_>>(), ["events"]);
+    assert_eq!(
+        loaded.config.routes.iter().map(|route| route.topic.to_string()).collect::<Vec<_>>(),
+        ["events", "otlp_spans", "otlp_metrics", "otlp_logs"]
+    );
 }
 
 #[test]

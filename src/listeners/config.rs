@@ -37,11 +37,22 @@ pub enum DoorName {
     Otlp,
 }
 
+impl DoorName {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Http, Self::Kafka, Self::Otlp];
+
+    /// Its name in settings and in `/status`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Kafka => "kafka",
+            Self::Otlp => "otlp",
+        }
+    }
+}
+
 /// The name of the listener that is not one of `extra`.
 pub const MAIN: &str = "main";
-
-/// Every door.
-const DOORS: [DoorName; 3] = [DoorName::Http, DoorName::Kafka, DoorName::Otlp];
 
 /// Where the doors are, who ends TLS, and every bound on a connection.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -148,7 +159,7 @@ impl Default for Extra {
             tls: None,
             cert_file: None,
             key_file: None,
-            doors: DOORS.to_vec(),
+            doors: DoorName::ALL.to_vec(),
             plaintext: false,
             proxy_protocol: Vec::new(),
         }
@@ -214,7 +225,7 @@ impl Default for Config {
         Self {
             bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443),
             tls: TlsMode::Generated,
-            doors: DOORS.to_vec(),
+            doors: DoorName::ALL.to_vec(),
             plaintext: false,
             proxy_protocol: Vec::new(),
             cert_file: None,

@@ -162,8 +162,8 @@ vocabulary! {
     otlp_records: By<Signal, Counter>,
     /// Places in OTLP requests that were mended on the way: invalid UTF-8, where that is a setting, and old field numbers.
     otlp_repaired: By<Signal, Counter>,
-    /// Deviations from the specification in OTLP requests in JSON that were read all the same.
-    otlp_json_deviations: By<Signal, Counter>,
+    /// Places in OTLP requests in JSON that are not as the specification says and were read all the same.
+    otlp_json_deviations: By<(Signal, Deviation), Counter>,
     /// Requests refused because a bound was reached, by bound.
     bound_refusals: By<Bound, Counter>,
     /// Credentials refused, by reason.

@@ -62,7 +62,7 @@ struct Prepared {
     too_large: u64,
     reasons: Vec<String>,
     repaired: u64,
-    deviations: u64,
+    deviations: otlp::json::Deviations,
 }
 
 impl Door {
@@ -77,8 +77,9 @@ impl Door {
         let plan = self.plan(signal, charged, room);
         let config = self.config.clone();
         // The guard goes with the work: who hangs up does not free memory that is still held.
-        let prepare = move || (prepare(signal, encoding, bytes, &plan, &config), guard);
-        let (prepared, mut guard) = work::on(usize::try_from(charged).unwrap_or(usize::MAX), prepare).await?;
+        let mut guard = guard;
+        let prepare = move || (prepare(signal, encoding, bytes, &plan, &config, &mut guard), guard);
+        let (prepared, guard) = work::on(usize::try_from(charged).unwrap_or(usize::MAX), prepare).await?;
         let prepared = prepared.inspect_err(|refusal| counted.unread(refusal))?;
         counted.repaired(&prepared);
         let taken = prepared.items - prepared.invalid - prepared.too_large;
@@ -92,7 +93,6 @@ impl Door {
                 Err(Refusal::Invalid { message: partial.message, field: None }.into())
             };
         }
-        guard.grow(weight(&prepared.fragments).saturating_sub(charged)).inspect_err(|refusal| counted.unread(refusal))?;
         let items: Vec<u64> = prepared.fragments.iter().map(|fragment| fragment.items).collect();
         let traceparent = head.context.traceparent.clone();
         let origin = Origin { door, arrived: head.arrived, address: self.parts.lobby.address(head), traceparent };
@@ -135,16 +135,24 @@ impl Door {
 }
 
 /// Looks a request over and cuts it.
-fn prepare(signal: Signal, encoding: Encoding, bytes: Bytes, plan: &Plan, config: &Config) -> Result<Prepared, Refusal> {
+fn prepare(
+    signal: Signal,
+    encoding: Encoding,
+    bytes: Bytes,
+    plan: &Plan,
+    config: &Config,
+    guard: &mut InFlight,
+) -> Result<Prepared, Refusal> {
     let malformed = |fault: otlp::Fault| {
         let position = Position { offset: fault.offset, line: 0, column: 0 };
         Refusal::Malformed { message: format!("{} (at byte {})", fault.what, fault.offset), position: Some(position) }
     };
     let (bytes, items, deviations) = match encoding {
-        Encoding::Protobuf => (bytes, None, 0),
+        Encoding::Protobuf => (bytes, None, otlp::json::Deviations::default()),
         Encoding::Json => {
             let transcoded = otlp::json::transcode(signal, &bytes).map_err(malformed)?;
-            (Bytes::from(transcoded.bytes), Some(transcoded.items), deviations(&transcoded.deviations))
+            guard.grow(transcoded.bytes.len() as u64)?;
+            (Bytes::from(transcoded.bytes), Some(transcoded.items), transcoded.deviations)
         }
     };
     // What was written by us needs no second look; only its old fields, of which JSON has none, and its size count.
@@ -152,17 +160,13 @@ fn prepare(signal: Signal, encoding: Encoding, bytes: Bytes, plan: &Plan, config
     let checked = otlp::check(signal, bytes, depth, config.repair_utf8).map_err(malformed)?;
     let Cut { fragments, rejected } =
         otlp::cut(signal, &checked.bytes, plan).map_err(|error| Refusal::Invalid { message: error.to_string(), field: None })?;
+    guard.grow(weight(&fragments).saturating_sub(checked.bytes.len() as u64))?;
     let id = if fragments.len() > 1 { otlp::fragment_id(&checked.bytes, plan) } else { 0 };
     let too_large = rejected.iter().map(|rejected| rejected.items).sum();
     let reasons = checked.why.into_iter().chain(rejected.into_iter().map(|rejected| rejected.what)).collect();
     // `items` of a check are those that are left.
     let items = checked.items + checked.rejected;
     Ok(Prepared { fragments, id, items, invalid: checked.rejected, too_large, reasons, repaired: checked.repaired, deviations })
-}
-
-/// How many places were read that the specification does not have so.
-fn deviations(_deviations: &otlp::json::Deviations) -> u64 {
-    0
 }
 
 fn events(topic: &Topic, prepared: &Prepared) -> Vec<Event> {
@@ -251,7 +255,11 @@ impl Counted {
 
     fn repaired(self, prepared: &Prepared) {
         metrics().otlp_repaired.at(self.signal()).inc_by(prepared.repaired);
-        metrics().otlp_json_deviations.at(self.signal()).inc_by(prepared.deviations);
+        for (name, count) in prepared.deviations.named() {
+            if let Some(deviation) = labels::Deviation::named(name) {
+                metrics().otlp_json_deviations.at((self.signal(), deviation)).inc_by(count);
+            }
+        }
     }
 
     /// One outcome for what is answered as one: that of the record that fared worst, but for what was refused for good beside others.
@@ -307,5 +315,12 @@ mod tests {
         assert_eq!(told(&reasons(0)), "");
         assert_eq!(told(&reasons(3)), "0; 1; 2");
         assert_eq!(told(&reasons(5)), "0; 1; 2; and 2 more");
+    }
+
+    #[test]
+    fn every_deviation_has_its_label() {
+        for (name, _) in otlp::json::Deviations::default().named() {
+            assert!(labels::Deviation::named(name).is_some(), "{name}");
+        }
     }
 }

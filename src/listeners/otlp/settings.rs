@@ -29,7 +29,7 @@ pub struct Config {
     pub traces_keys: Keys,
     /// Keys of records with metrics: `resource` (the Collector's own keys), or `none`. Default `none`.
     pub metrics_keys: Keys,
-    /// Keys of records with log records: `by_trace`, `trace_id`, `resource` or `none`. Default `none`.
+    /// Keys of records with log records: `trace_id`, `resource` (both the Collector's own), or `none`. Default `none`.
     pub logs_keys: Keys,
     /// How much of a request is looked at before it goes on as it is. `full`: all that a reader could stumble over; one byte that
     /// it cannot decode loses it the whole record. `structure`: all but text and ids. `none`: what is needed to count. Default `full`.
@@ -107,6 +107,9 @@ impl Config {
         }
         if matches!(self.metrics_keys, Keys::ByTrace | Keys::TraceId) {
             wrong("metrics_keys", "metrics belong to no trace: expected `resource` or `none`".to_owned());
+        }
+        if self.logs_keys == Keys::ByTrace {
+            wrong("logs_keys", "is for spans: expected `trace_id`, `resource` or `none`".to_owned());
         }
         let most = ByteSize::mib(64);
         for (key, size) in [("max_body_bytes", self.max_body_bytes), ("max_decoded_body_bytes", self.max_decoded_body_bytes)] {

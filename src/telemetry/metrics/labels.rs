@@ -180,6 +180,31 @@ impl Signal {
 }
 
 label! {
+    /// What an OTLP request in JSON had otherwise than its specification, and could be read all the same.
+    Deviation = "kind" {
+        /// Names of fields in `snake_case`.
+        SnakeCase = "snake_case",
+        /// Enums by their names.
+        EnumName = "enum_name",
+        /// Integers beyond 64 bits, which became doubles.
+        LargeInteger = "large_integer",
+        /// Halves of surrogate pairs, which became U+FFFD.
+        LoneSurrogate = "lone_surrogate",
+        /// Bytes as lists of numbers.
+        ByteList = "byte_list",
+        /// Fields that nobody knows, which were left out.
+        UnknownField = "unknown_field",
+    }
+}
+
+impl Deviation {
+    /// The deviation of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|deviation| deviation.as_str() == name)
+    }
+}
+
+label! {
     /// Why credentials were refused. The sender is told none of this.
     AuthFailure = "reason" {
         /// None were shown.
