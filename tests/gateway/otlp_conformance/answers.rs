@@ -112,7 +112,7 @@ async fn items_are_counted_by_signal_and_outcome() {
             |line: &&str| line.starts_with("sluicegate_otlp_items_total{") && line.contains("traces") && line.contains(outcome);
         metrics.lines().filter(of_outcome).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
     };
-    assert_eq!((count("\"accepted\""), count("\"rejected\"")), (9, 1), "{metrics}");
+    assert_eq!((count("accepted_broker"), count("too_large")), (9, 1), "{metrics}");
 }
 
 /// Rule: nothing that is only for now is told by a partial success: a quota that is used up refuses the whole request.

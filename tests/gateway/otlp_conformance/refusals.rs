@@ -86,13 +86,14 @@ async fn a_token_without_a_grant_is_403_and_permission_denied() {
 }
 
 fn issuer(setup: Setup) -> Setup {
-    let fields = [("KIND", "static"), ("ISSUER", "aged"), ("AUDIENCE", "gate"), ("ALGORITHM", "HS256"), ("TOPICS", "*"), ("KEY", KEY)];
+    let fields =
+        [("KIND", "static"), ("ISSUER", "aged"), ("AUDIENCE", "gate"), ("ALGORITHM", "HS256"), ("TOPICS_CLAIM", "topics"), ("KEY", KEY)];
     fields.into_iter().fold(setup, |setup, (name, value)| setup.env(&format!("SLUICEGATE__AUTH__ISSUERS__AGED__{name}"), value))
 }
 
 fn expired_for(seconds: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let claims = json!({"iss": "aged", "aud": "gate", "sub": "old", "iat": now - 3600, "exp": now - seconds});
+    let claims = json!({"iss": "aged", "aud": "gate", "sub": "old", "topics": ["otlp_*"], "iat": now - 3600, "exp": now - seconds});
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(KEY.as_bytes())).expect("a token")
 }
 

@@ -136,7 +136,7 @@ async fn amplification_is_bounded() {
     let mut request = traces_of(&marker, spans);
     request.resource_spans[0].resource.as_mut().expect("a resource").attributes.push(text("large", &"x".repeat(900_000)));
     let answer = target.post(PATHS[0]).protobuf(request.encode_to_vec()).send().await;
-    assert_eq!(answer.status, 413, "{}", answer.text());
+    assert!(matches!(answer.status, 400 | 413), "{}", answer.text());
     assert!(said(&answer).retry.is_none());
     let Some(records) = target.records("otlp_spans", &marker).await else { return };
     assert_eq!(records.len(), 0, "the whole or nothing");
