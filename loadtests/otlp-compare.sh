@@ -2,11 +2,12 @@
 # What a span costs through the gate and through an OpenTelemetry Collector, from the socket to the broker's acknowledgement.
 # Sourced by `loadtests/run otlp-compare` after compare.sh, kafka.sh, gate.sh and collector.sh, with the broker (KPID, BROKERS).
 # What always holds: both get the same bytes from the same client in plain text, both wait for acks=all, both compress with lz4;
-# each kind is measured in each round, in turn; a span counts when its request was answered with 200, and after each
-# measurement the topic is read on: it must hold every span that counts, and no more than were under way besides.
+# each kind is measured in each round, in turn; a span is acknowledged when its request was answered with 200, and after
+# each measurement the topic is read on: it must hold every span that was acknowledged, and no more than were under way
+# besides when the client stopped. CPU is that of the whole process, from /proc, divided by the spans that were found.
 
 REQUEST_SPANS=${REQUEST_SPANS:-100}
-IN_FLIGHT=${IN_FLIGHT:-32} # a multiple of 8: h2 has 8 connections
+IN_FLIGHT=${OTLP_IN_FLIGHT:-32} # a multiple of 8: h2 has 8 connections
 EXPORT=/opentelemetry.proto.collector.trace.v1.TraceService/Export
 
 # gate_of NAME SETTING...: one more gate, in plain text, with its id, address and token in tables under NAME.
@@ -72,7 +73,7 @@ otlp_table() {
   awk -v spans="$REQUEST_SPANS" '
     { k = $2 " " $1; if (!(k in requests)) order[++kinds] = k
       requests[k] += $3; seconds[k] += $4; cpu[k] += $5; broker[k] += $6; bad[k] += $7; mean[k] += $8 * $3; found[k] += $9; records[k] += $10
-      if ($3 > 0) { one = $5 / $3 / spans; if (!(k in low) || one < low[k]) low[k] = one; if (one > high[k]) high[k] = one } }
+      if ($9 > 0) { one = $5 / $9; if (!(k in low) || one < low[k]) low[k] = one; if (one > high[k]) high[k] = one } }
     END {
       who["gate"] = "gate, by trace"; who["gate-whole"] = "gate, whole"; who["collector"] = "Collector 0.158"
       what["http"] = "HTTP, protobuf"; what["http-gzip"] = "HTTP, protobuf, gzip"; what["json"] = "HTTP, JSON"
@@ -80,9 +81,9 @@ otlp_table() {
       print "| load | through | spans/s | CPU µs/span | (rounds) | broker CPU µs/span | mean ms | records/request | unexpected | acknowledged | found |"
       print "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
       for (i = 1; i <= kinds; i++) {
-        k = order[i]; split(k, part, " "); n = requests[k] ? requests[k] : 1
+        k = order[i]; split(k, part, " "); n = requests[k] ? requests[k] : 1; all = found[k] ? found[k] : 1
         printf "| %s | %s | %d | %.2f | %.2f–%.2f | %.2f | %.1f | %.1f | %d | %d | %d |\n", what[part[1]], who[part[2]], requests[k] * spans / seconds[k],
-          cpu[k] / n / spans, low[k], high[k], broker[k] / n / spans, mean[k] / n / 1000, records[k] * spans / (found[k] ? found[k] : 1), bad[k],
+          cpu[k] / all, low[k], high[k], broker[k] / all, mean[k] / n / 1000, records[k] * spans / all, bad[k],
           requests[k] * spans, found[k]
       }
     }' "$dir/measured"
