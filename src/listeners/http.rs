@@ -18,6 +18,7 @@ pub mod lobby;
 pub mod payload;
 mod query;
 pub mod reply;
+pub mod rest;
 pub mod routes;
 pub mod serve;
 mod settings;

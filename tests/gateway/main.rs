@@ -17,6 +17,7 @@ mod http_framing;
 mod kafka_clients;
 mod lanes;
 mod lanes_kafka;
+mod otlp;
 mod otlp_clients;
 mod otlp_conformance;
 mod parts;

@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use http::Request;
 use http::request::Parts;
-use hyper::body::Incoming;
 
 use super::fault::Fault;
 use super::reply::Answer;
+use super::rest::Lent;
 use crate::listeners::Peer;
 
 /// A request that comes to a guest.
 #[derive(Debug)]
 pub struct Visit {
     /// The request.
-    pub request: Request<Incoming>,
+    pub request: Request<Lent>,
     /// Who is at the other end.
     pub peer: Peer,
     /// Why its head is refused, if it is: the answer says so, and nothing of the body is read.

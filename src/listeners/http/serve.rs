@@ -28,6 +28,7 @@ use super::framing;
 use super::guest::{Guest, Visit};
 use super::head::{Cutter, HeadLimits};
 use super::reply::{self, Answer};
+use super::rest::Lent;
 use super::trace_context::{Context, REQUEST_ID};
 use super::upgrade::{Tunnel, Tunnels};
 use super::wire::{Notes, Patient, Wire};
@@ -174,7 +175,11 @@ impl Server {
             let (server, peer, open) = (Arc::clone(&self), Arc::clone(&peer), Streams::begin(&streams));
             async move {
                 let _open = open;
-                Ok::<_, Infallible>(server.answer(request, &peer).await)
+                let (parts, body) = request.into_parts();
+                let (body, rest) = Lent::new(body);
+                let answer = server.answer(Request::from_parts(parts, body), &peer).await;
+                rest.discard().await;
+                Ok::<_, Infallible>(answer)
             }
         });
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(frames), service));
@@ -213,7 +218,8 @@ impl Server {
         let mut answer = match notes.refused(number) {
             // The request is a stand-in: nothing of it is the client's.
             Some(fault) => refuse(&fault, &HeaderMap::new(), Version::HTTP_11),
-            None => self.answer(request, peer).await,
+            // What is left unread here ends the connection.
+            None => self.answer(request.map(|body| Lent::new(body).0), peer).await,
         };
         // The client is still sending what nobody reads: the next request could not be found behind it.
         if notes.unread(number) {
@@ -228,7 +234,7 @@ impl Server {
         answer
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
+    async fn answer(&self, request: Request<Lent>, peer: &Peer) -> Answer {
         let (parts, body) = request.into_parts();
         let refused = framing::check(&parts, &self.head, self.tunnels.is_some()).err();
         match (&self.behind.guest, &self.behind.door) {

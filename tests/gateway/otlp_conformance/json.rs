@@ -10,7 +10,7 @@ use prost::Message;
 use super::records::decoded;
 use super::samples::{PATHS, metric_json, point_json, span_json, value_json};
 use super::status::{INVALID_ARGUMENT, said};
-use super::target::{Target, marker, target};
+use super::target::{Target, marker, own, target};
 
 async fn taken(path: &str, body: String) -> Target {
     let target = target().await;
@@ -104,6 +104,19 @@ async fn an_enum_of_a_later_version_is_kept() {
 async fn names_in_snake_case_are_taken() {
     let Some(span) = span_of(r#","end_time_unix_nano":"5","parent_span_id":"eee19b7ec3c1b173","trace_state":"a=b""#).await else { return };
     assert_eq!((span.end_time_unix_nano, span.parent_span_id.len(), span.trace_state.as_str()), (5, 8, "a=b"));
+}
+
+/// Rule: what deviates is counted by kind, so that somebody can see that it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn deviations_are_counted_by_kind() {
+    let Some(target) = own(|setup| setup).await else { return };
+    let fields = r#","end_time_unix_nano":"5","kind":"SPAN_KIND_SERVER","attributes":[{"key":"x","value":{"intValue":1e21}},{"key":"y","value":{"stringValue":"\ud83d"}}]"#;
+    assert_eq!(target.post(PATHS[0]).json(span_json(&marker(), fields)).send().await.status, 200);
+    let metrics = target.gate().admin_get("/metrics").await.text();
+    for kind in ["snake_case", "enum_name", "large_integer", "lone_surrogate"] {
+        let line = format!("sluicegate_otlp_json_deviations_total{{signal=\"traces\",kind=\"{kind}\"}} 1");
+        assert!(metrics.lines().any(|one| one == line), "{line}: {metrics}");
+    }
 }
 
 /// Rule: unknown fields are ignored, whatever is in them.

@@ -4,12 +4,13 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, Sum, metric};
 use prost::Message;
 
+use crate::support::gate::Setup;
 use crate::support::kafka_read::Record;
 
 use super::records::decoded;
-use super::samples::{NOW, PATHS, resource, span, text, traces_of};
+use super::samples::{NOW, PATHS, gzip, resource, span, text, traces_of};
 use super::status::said;
-use super::target::{is_elsewhere, marker, target};
+use super::target::{is_elsewhere, marker, own, target};
 
 /// Kafka's own limit of a record batch.
 const RECORD: usize = 1_048_588;
@@ -45,6 +46,30 @@ async fn a_request_over_the_topics_limit_arrives_whole_in_fragments() {
     }
     arrived.sort_by_key(|span| span.start_time_unix_nano);
     assert!(arrived == spans, "{} of {}", arrived.len(), spans.len());
+}
+
+/// Rule: by setting up to 64 MiB: a request of 40 MiB arrives whole in records of a megabyte.
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_mebibytes_arrive_whole_by_setting() {
+    let large = |setup: Setup| {
+        let limits = ["MAX_BODY_BYTES", "MAX_DECODED_BODY_BYTES"].into_iter();
+        limits.fold(setup, |setup, limit| setup.env(&format!("SLUICEGATE__OTLP__{limit}"), "64 MiB"))
+    };
+    let Some(target) = own(large).await else { return };
+    let marker = marker();
+    let mut spans: Vec<_> = (0..20_000).map(|n| span(n / 10, n)).collect();
+    for span in &mut spans {
+        span.trace_state = "x".repeat(2_000);
+    }
+    let body = traces_of(&marker, spans).encode_to_vec();
+    assert!(body.len() > 40 << 20, "{}", body.len());
+    let answer = target.post(PATHS[0]).protobuf(gzip(&body)).field("content-encoding", "gzip").send().await;
+    assert_eq!((answer.status, answer.body.len()), (200, 0), "{}", answer.text());
+    let records = target.records("otlp_spans", &marker).await.expect("a broker of the test's own");
+    let numbers = records.iter().flat_map(|record| decoded(&record.value).resource_spans).flat_map(|entry| entry.scope_spans);
+    let mut numbers: Vec<_> = numbers.flat_map(|scope| scope.spans).map(|span| span.start_time_unix_nano - NOW).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..20_000).collect::<Vec<_>>());
 }
 
 fn points(marker: &str, count: u64) -> ExportMetricsServiceRequest {
