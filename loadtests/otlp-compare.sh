@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2153,SC2154
 # What a span costs through the gate and through an OpenTelemetry Collector, from the socket to the broker's acknowledgement.
 # Sourced by `loadtests/run otlp-compare` after compare.sh, kafka.sh, gate.sh and collector.sh, with the broker (KPID, BROKERS).
 # What always holds: both get the same bytes from the same client in plain text, both wait for acks=all, both compress with lz4;

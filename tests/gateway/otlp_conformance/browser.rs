@@ -3,9 +3,10 @@
 use http::Method;
 
 use crate::support::client::Answer;
+use crate::support::gate::Setup;
 
 use super::samples::{PATHS, gzip, of};
-use super::target::{ORIGIN, Target, marker, target};
+use super::target::{ORIGIN, Target, brokerless, marker, target};
 
 fn origin() -> String {
     std::env::var("OTLP_TARGET_ORIGIN").unwrap_or_else(|_| ORIGIN.to_owned())
@@ -41,6 +42,21 @@ async fn the_origin_is_echoed_on_every_answer() {
     }
 }
 
+/// Rule: on a 503 too, whose wait a page has to see.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_origin_is_echoed_on_a_503() {
+    let without = |setup: Setup| setup.env("SLUICEGATE__INBOX__KIND", "none").env("SLUICEGATE__OTLP__HOLD", "0s");
+    let Some(target) = brokerless(without).await else { return };
+    let answer = target.post(PATHS[0]).protobuf(of(0, &marker())).field("origin", ORIGIN).send().await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (503, Some(ORIGIN)));
+    assert!(answer.header("retry-after").is_some() && exposed(&answer), "{:?}", answer.headers);
+}
+
+fn exposed(answer: &Answer) -> bool {
+    let exposed = answer.header("access-control-expose-headers").unwrap_or_default().to_ascii_lowercase();
+    exposed.split(',').any(|name| name.trim() == "retry-after")
+}
+
 /// Rule: credentials are off.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_allows_credentials() {
@@ -54,8 +70,7 @@ async fn no_answer_allows_credentials() {
 #[tokio::test(flavor = "multi_thread")]
 async fn retry_after_is_exposed() {
     let answer = target().await.post(PATHS[0]).protobuf(of(0, &marker())).field("origin", &origin()).send().await;
-    let exposed = answer.header("access-control-expose-headers").unwrap_or_default().to_ascii_lowercase();
-    assert!(exposed.split(',').any(|name| name.trim() == "retry-after"), "{exposed:?}");
+    assert!(exposed(&answer), "{:?}", answer.headers);
 }
 
 /// Rule: an origin that is not listed gets no word of it.

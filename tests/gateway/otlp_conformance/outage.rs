@@ -10,7 +10,7 @@ use crate::support::{DEADLINE, eventually};
 use super::grpc::EXPORT;
 use super::samples::{PATHS, of};
 use super::status::UNAVAILABLE;
-use super::target::{PARTITIONS, Stage, TOPICS, Target, brokerless, is_elsewhere, marker, setup};
+use super::target::{PARTITIONS, Stage, TOPICS, Target, brokerless, is_elsewhere, marker, own, setup};
 
 fn without_inbox(setup: Setup) -> Setup {
     setup.env("SLUICEGATE__INBOX__KIND", "none")
@@ -46,6 +46,26 @@ async fn a_request_is_held_for_five_seconds_at_most() {
     let watch = Stopwatch::start();
     assert_eq!(target.post(PATHS[0]).protobuf(of(0, &marker())).send().await.status, 503);
     assert!(watch.read().own() < Duration::from_secs(9), "{}", watch.read());
+}
+
+/// Rule: a broker that is silent makes no answer late either: the call is answered before its own deadline, as one that may
+/// have been stored, and HTTP within nine seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_broker_makes_no_answer_late() {
+    let Some(target) = own(|setup| without_inbox(setup).shipped()).await else { return };
+    let warm = async || (target.call(EXPORT[0]).message(&of(0, &marker())).send().await.code() == 0).then_some(());
+    eventually("the broker takes a call", DEADLINE, warm).await;
+    target.kafka().stop();
+    let watch = Stopwatch::start();
+    let reply = target.call(EXPORT[0]).field("grpc-timeout", "4S").message(&of(0, &marker())).send().await;
+    let (call, code) = (watch.read(), reply.refused());
+    let watch = Stopwatch::start();
+    let answer = target.post(PATHS[0]).protobuf(of(0, &marker())).send().await;
+    let post = watch.read();
+    target.kafka().cont();
+    assert!(matches!(code, 4 | 14) && call.own() < Duration::from_secs(4), "{code} after {call}");
+    assert!(answer.status == 503 && post.own() < Duration::from_secs(9), "{} after {post}", answer.status);
+    assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
 }
 
 /// Rule: a deadline that cannot be read is no reason to lose data: the call is answered as if it had none, or refused as bad.

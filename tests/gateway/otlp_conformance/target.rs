@@ -161,6 +161,12 @@ impl Target {
         &self.stage.as_ref().expect("only asked where the gate is the test's own").gate
     }
 
+    /// Its broker, where it is ours.
+    pub fn kafka(&self) -> &Kafka {
+        let stage = self.stage.as_ref().expect("only asked where the gate is the test's own");
+        stage.kafka.as_ref().expect("only asked where it has one")
+    }
+
     /// The same server, asked with another token.
     pub fn with_token(&self, token: Option<&str>) -> Self {
         Self { token: token.map(str::to_owned), ..self.clone() }
