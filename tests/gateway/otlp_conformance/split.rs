@@ -59,7 +59,7 @@ async fn forty_mebibytes_arrive_whole_by_setting() {
     let marker = marker();
     let mut spans: Vec<_> = (0..20_000).map(|n| span(n / 10, n)).collect();
     for span in &mut spans {
-        span.trace_state = "x".repeat(2_000);
+        span.trace_state = "x".repeat(2_100);
     }
     let body = traces_of(&marker, spans).encode_to_vec();
     assert!(body.len() > 40 << 20, "{}", body.len());
