@@ -27,6 +27,7 @@ use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{self, Outcome};
 
 pub use crate::receipt::Landed;
+pub use hold::Hold;
 use producer_ids::ProducerIds;
 pub use records::{Admitted, MAX_OWED, RecordsOutcomes, RecordsPart, RecordsRequest, TopicState};
 
@@ -150,9 +151,16 @@ impl Ingest {
         Outcomes { results, guard }
     }
 
-    /// What one record of this topic can take, before anything is made into records of it. Who may not send to it is refused.
-    pub async fn room(&self, principal: &Principal, topic: &Topic) -> Result<Room, Refusal> {
-        let share = self.permit(principal, topic, Instant::now()).await?;
+    /// What one record of this topic can take, before anything is made into records of it. Who may not send to it is refused;
+    /// while nobody can say whether there is such a topic, the question is held.
+    pub async fn room(&self, principal: &Principal, topic: &Topic, hold: Option<Hold<'_>>) -> Result<Room, Refusal> {
+        let share = loop {
+            let asked = self.permit(principal, topic, Instant::now()).await;
+            match (asked, hold.filter(|hold| !hold.is_over())) {
+                (Err(refusal), Some(hold)) if refusal.is_outage() => self.look_again(hold).await,
+                (asked, _) => break asked?,
+            }
+        };
         let bounds = share.facts.map_or_else(Bounds::default, |facts| facts.bounds);
         let room = self.table.room(topic, &bounds, principal, DOORS_HEADERS);
         let record_bytes = room.ok_or_else(|| Refusal::Denied { topic: topic.to_string() })?;
@@ -168,7 +176,7 @@ impl Ingest {
         }
         let (places, routed) = self.route(shares, &terms.origin, &mut answers);
         let landed = match terms.hold {
-            Some(hold) => self.land_or_hold(routed, started, started + hold, &terms.guard).await,
+            Some(hold) => self.land_or_hold(routed, started, Hold { until: started + hold, guard: &terms.guard }).await,
             None => self.land(routed, started, None).await,
         };
         for (place, answer) in places.into_iter().zip(landed) {

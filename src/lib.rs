@@ -7,7 +7,7 @@
 //! # The path of an event
 //!
 //! 1. [`listeners`] accepts a socket, takes a connection slot, finishes TLS and reads a request's head. No payload yet.
-//! 2. The door ([`listeners::http`]) finds the route and asks [`auth`] who is there. [`auth::Authenticator`] alone makes a
+//! 2. The door ([`listeners::http`], or [`listeners::otlp`] on the same connections) finds the route and asks [`auth`] who is there. [`auth::Authenticator`] alone makes a
 //!    [`auth::Principal`].
 //! 3. [`limits::inflight`] reserves the body's bytes; the guard travels with the events until the answer is written. The
 //!    body is read and decompressed within its bounds, and decoded to a [`event::Batch`]. What is malformed is answered

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::auth::dev::{DEV_USER, PASSWORD_FILE};
 use crate::auth::users::Register;
 use crate::config::Config;
-use crate::listeners::TlsMode;
+use crate::listeners::{DoorName, TlsMode};
 
 /// Where the programs of the blocks find the password.
 const PASSWORD_VARIABLE: &str = "SLUICEGATE_KAFKA_PASSWORD";
@@ -33,6 +33,9 @@ pub(super) fn ready(config: &Config) -> String {
     let mut blocks = vec![facts.head(config), facts.kafkajs(), facts.librdkafka(), facts.java()];
     if facts.tokens && facts.user.is_some() {
         blocks.push(facts.java_token());
+    }
+    if config.otlp.enabled && config.listeners.doors.contains(&DoorName::Otlp) {
+        blocks.push(facts.telemetry(config));
     }
     blocks.join("\n")
 }
@@ -121,6 +124,21 @@ impl Facts {
         )
     }
 
+    /// What OpenTelemetry's SDKs read from their environment.
+    fn telemetry(&self, config: &Config) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let shown = if self.tokens { "Bearer%20TOKEN" } else { "Basic%20BASE64_OF_NAME:PASSWORD" };
+        let mut text = format!(
+            "# OpenTelemetry SDKs, over http/protobuf or grpc\nOTEL_EXPORTER_OTLP_ENDPOINT={scheme}://{}\n\
+             OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf\nOTEL_EXPORTER_OTLP_HEADERS=authorization={shown}\n",
+            bound(config)
+        );
+        if let Some(ca) = &self.ca {
+            text += &format!("OTEL_EXPORTER_OTLP_CERTIFICATE={}\n", super::quoted(ca));
+        }
+        text
+    }
+
     fn java_transport(&self) -> String {
         let mut text = format!("bootstrap.servers={}\nsecurity.protocol={}\n", self.address, self.protocol());
         if let Some(ca) = &self.ca {
@@ -128,6 +146,12 @@ impl Facts {
         }
         text
     }
+}
+
+/// Where the gate listens; a word in capitals where only its operator knows.
+fn bound(config: &Config) -> String {
+    let bind = config.listeners.bind;
+    if bind.ip().is_unspecified() { format!("HOST:{}", bind.port()) } else { bind.to_string() }
 }
 
 /// What is advertised, else where the gate listens; a word in capitals where only its operator knows.
@@ -191,6 +215,9 @@ mod tests {
             "ssl.truststore.location=certs/dev/ca.pem",
             "sasl.mechanism=SCRAM-SHA-512",
             "sasl.mechanism=OAUTHBEARER",
+            "OTEL_EXPORTER_OTLP_ENDPOINT=https://127.0.0.1:8443",
+            "OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20TOKEN",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE=certs/dev/ca.pem",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

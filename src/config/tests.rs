@@ -448,5 +448,5 @@ fn the_platforms_routes_are_without_mistakes() {
     let loaded = Config::load(Some(std::path::Path::new(path)), &env([("FIREBASE_PROJECT_ID", "demo")]));
     let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     let topics: Vec<String> = loaded.config.routes.iter().map(|route| route.topic.to_string()).collect();
-    assert_eq!(topics, ["frontend-events", "app-events", "user-issues", "telemetry-raw"]);
+    assert_eq!(topics, ["frontend-events", "app-events", "user-issues", "otlp_spans", "otlp_metrics", "otlp_logs", "telemetry-raw"]);
 }

@@ -176,3 +176,25 @@ fn a_time_before_1970_is_written_as_0() {
     assert_eq!(millis(UNIX_EPOCH - Duration::from_secs(1)), 0);
     assert!(millis(SystemTime::now()) > 0);
 }
+
+#[test]
+fn what_a_topic_has_room_for_is_routed_with_the_headers_of_its_door() {
+    let topic = Topic::new("t").expect("a topic");
+    let bounds = Bounds { max_message_bytes: 2_000, ..Bounds::default() };
+    let room = table(Shape::Raw).room(&topic, &bounds, &principal(), 100).expect("a row is for it");
+    let sized = |size: u64| {
+        let mut sent = event("t", &"x".repeat(usize::try_from(size).expect("small")));
+        sent.headers.push(("x-of-the-door".into(), Bytes::from("y".repeat(77))));
+        route(Shape::Raw, bounds, sent)
+    };
+    assert!(sized(room).is_ok());
+    // All of it but the difference between this door's name and the longest.
+    assert!(matches!(sized(room + 16), Err(Refusal::TooLarge { .. })));
+    assert_eq!(table(Shape::Raw).room(&Topic::new("u").expect("a topic"), &bounds, &principal(), 0), None);
+}
+
+#[test]
+fn a_wish_for_a_partition_goes_along() {
+    let wished = Event { partition: Some(7), ..event("t", "1") };
+    assert_eq!(route(Shape::Raw, Bounds::default(), wished).expect("routed").partition(), Some(7));
+}

@@ -71,7 +71,7 @@ async fn every_signal_by_every_way_is_in_its_topic_byte_for_byte() {
             assert_eq!(record.value, protobuf, "{signal:?}");
             assert_eq!((&record.key, named(record, "x-sluicegate-fragment").len()), (&None, 0));
             assert_eq!(named(record, "x-deml-event-id").len(), 1);
-            assert_eq!(named(record, "x-deml-principal"), ["sluicegate-dev:shop"]);
+            assert_eq!(named(record, "x-deml-principal"), ["dev:shop"]);
         }
         let mut doors: Vec<_> = records.iter().flat_map(|record| named(record, "x-deml-source")).collect();
         doors.sort();
@@ -181,7 +181,7 @@ async fn an_outage_is_a_success_with_the_inbox_and_a_wait_without_it() {
     eventually("the inbox is replayed", DEADLINE, async || (rows(&gate).await == 0).then_some(())).await;
     let records = kafka.consume_all("otlp_logs").await;
     assert!(records.len() >= 6, "what was acknowledged is there: {}", records.len());
-    assert!(records.iter().filter(|record| named(record, "x-deml-principal") == ["sluicegate-dev:shop"]).count() == records.len());
+    assert!(records.iter().filter(|record| named(record, "x-deml-principal") == ["dev:shop"]).count() == records.len());
 }
 
 /// Scenario: no grant, a quota, a message that is too large, and a listener for OTLP alone.

@@ -13,7 +13,7 @@ use super::status::Partial;
 use super::{Config, Door, Encoding, work};
 use crate::auth::Principal;
 use crate::event::{self, Batch, Event, Origin, Topic};
-use crate::ingest::Room;
+use crate::ingest::{Hold, Room};
 use crate::limits::inflight::InFlight;
 use crate::listeners::http::lobby::Head;
 use crate::otlp::{self, Cut, Depth, Fragment, Plan, Signal};
@@ -73,7 +73,9 @@ impl Door {
         metrics().body_bytes.at(counted.door()).inc_by(guard.bytes());
         let topic = self.topic(signal);
         let charged = bytes.len() as u64;
-        let room = self.parts.ingest.room(principal, topic).await.inspect_err(|refusal| counted.unread(refusal))?;
+        let until = hold.map(|hold| std::time::Instant::now() + hold);
+        let asking = until.map(|until| Hold { until, guard: &guard });
+        let room = self.parts.ingest.room(principal, topic, asking).await.inspect_err(|refusal| counted.unread(refusal))?;
         let plan = self.plan(signal, charged, room);
         let config = self.config.clone();
         // The guard goes with the work: who hangs up does not free memory that is still held.
@@ -82,7 +84,7 @@ impl Door {
         let (prepared, guard) = work::on(usize::try_from(charged).unwrap_or(usize::MAX), prepare).await?;
         let prepared = prepared.inspect_err(|refusal| counted.unread(refusal))?;
         counted.repaired(&prepared);
-        let taken = prepared.items - prepared.invalid - prepared.too_large;
+        let taken = prepared.items.saturating_sub(prepared.invalid + prepared.too_large);
         let mut partial = Partial { rejected: prepared.invalid + prepared.too_large, message: told(&prepared.reasons) };
         if taken == 0 {
             return if partial.rejected == 0 {
@@ -96,7 +98,7 @@ impl Door {
         let items: Vec<u64> = prepared.fragments.iter().map(|fragment| fragment.items).collect();
         let traceparent = head.context.traceparent.clone();
         let origin = Origin { door, arrived: head.arrived, address: self.parts.lobby.address(head), traceparent };
-        let batch = Batch { events: events(topic, &prepared), origin, charged_bytes: Some(charged), hold, guard };
+        let batch = Batch { events: events(topic, &prepared), origin, charged_bytes: Some(charged), hold: until.map(left), guard };
         let deadline = deadline.max(Instant::now() + LEAST.min(self.config.answer_within.get()));
         let Ok(outcomes) = timeout_at(deadline, self.parts.ingest.accept(principal, batch)).await else {
             counted.items(Outcome::Unavailable, taken);
@@ -132,6 +134,10 @@ impl Door {
             max_bytes: bytes * AMPLIFICATION + AMPLIFICATION_FLOOR,
         }
     }
+}
+
+fn left(until: std::time::Instant) -> Duration {
+    until.saturating_duration_since(std::time::Instant::now())
 }
 
 /// Looks a request over and cuts it.

@@ -87,7 +87,7 @@ impl Manner {
                 Code::DeadlineExceeded,
                 "it is not known yet whether it was stored; send it again",
             ),
-            Refused::Grpc(code, text) => never(StatusCode::OK, *code, *text),
+            Refused::Grpc(code, text) => never(StatusCode::BAD_REQUEST, *code, *text),
         }
     }
 
@@ -102,9 +102,9 @@ impl Manner {
             Refusal::Invalid { field, .. } => bad(StatusCode::BAD_REQUEST, text, field.clone().unwrap_or_default()),
             Refusal::TooLarge { .. } => never(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, text),
             Refusal::Throttled { .. } => self.later(self.quota_status, Code::ResourceExhausted, text),
-            Refusal::Overloaded { .. } | Refusal::Unavailable { .. } | Refusal::Internal => {
-                self.later(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text)
-            }
+            // Not UNAVAILABLE: Python's SDK opens a new connection on that.
+            Refusal::Overloaded { .. } => self.later(StatusCode::SERVICE_UNAVAILABLE, Code::ResourceExhausted, text),
+            Refusal::Unavailable { .. } | Refusal::Internal => self.later(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, text),
         }
     }
 
@@ -129,7 +129,7 @@ impl Manner {
                 "the body is sent as it is, or in one layer of gzip, zstd, deflate or br, as the header says",
             ),
             // What came too slowly may come better the next time; on 408 it would be dropped.
-            Fault::Timeout => self.later(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "the request did not come in time"),
+            Fault::Timeout => self.later(StatusCode::SERVICE_UNAVAILABLE, Code::DeadlineExceeded, "the request did not come in time"),
             Fault::UriTooLong => never(StatusCode::URI_TOO_LONG, Code::InvalidArgument, "the request target is too long"),
             Fault::HeadersTooLarge => {
                 never(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::InvalidArgument, "the header fields are too many or too large")
@@ -234,7 +234,7 @@ mod tests {
             (Refusal::invalid("f", "x"), (400, 3, None, true)),
             (Refusal::TooLarge { what: "x", actual: 2, limit: 1 }, (413, 8, None, false)),
             (Refusal::Throttled { wait, quota }, (503, 8, Some(2), false)),
-            (Refusal::Overloaded { what: "x", wait }, (503, 14, Some(2), false)),
+            (Refusal::Overloaded { what: "x", wait }, (503, 8, Some(2), false)),
             (Refusal::Unavailable { wait, doubt: Doubt::NotStored }, (503, 14, Some(2), false)),
             (Refusal::Internal, (503, 14, Some(2), false)),
         ] {
@@ -243,7 +243,7 @@ mod tests {
             assert_eq!(told(refusal.clone(), 3).2, short, "{refusal:?} after three seconds");
         }
         assert_eq!(told(Refused::Late, 9), (503, 4, Some(1), false));
-        assert_eq!(told(Fault::Timeout, 0), (503, 14, Some(2), false), "not 408, on which it would be dropped");
+        assert_eq!(told(Fault::Timeout, 0), (503, 4, Some(2), false), "not 408, on which it would be dropped");
         assert_eq!(told(Fault::MethodNotAllowed("POST"), 0).0, 405);
     }
 
@@ -253,7 +253,7 @@ mod tests {
         let verdict = Manner { quota_status: StatusCode::TOO_MANY_REQUESTS, took: Duration::ZERO }.verdict(&refused);
         assert_eq!(http_refused(&refused, &verdict, Encoding::Json).headers()[RETRY_AFTER], "2");
         let answer = grpc_refused(&verdict);
-        assert_eq!((answer.status(), &answer.headers()[GRPC_STATUS]), (StatusCode::OK, &HeaderValue::from_static("14")));
+        assert_eq!((answer.status(), &answer.headers()[GRPC_STATUS]), (StatusCode::OK, &HeaderValue::from_static("8")));
         assert_eq!(answer.headers()[GRPC_RETRY], "CgIIAg");
         let refused = Refused::from(Refusal::Unauthenticated);
         let verdict = Manner { quota_status: StatusCode::TOO_MANY_REQUESTS, took: Duration::ZERO }.verdict(&refused);
