@@ -4,7 +4,10 @@
 //! the same program sent to a Collector directly, to the last attribute. `OTLP_TARGET=direct` puts a Collector in the gate's
 //! place: what a test of sameness finds there is not the gate's doing.
 
+mod browser;
 mod difference;
+mod odd;
+mod outage;
 mod same;
 mod stage;
 

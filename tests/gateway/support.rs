@@ -22,6 +22,7 @@ pub mod process;
 pub mod scripted_broker;
 pub mod security;
 pub mod stopwatch;
+pub mod switch;
 pub mod telemetry;
 pub mod trunk;
 

@@ -4,7 +4,7 @@ use crate::support::collector::Collector;
 use crate::support::eventually;
 use crate::support::gate::{Gate, Setup};
 use crate::support::kafka::Kafka;
-use crate::support::otlp_clients::Endpoint;
+use crate::support::otlp_clients::{Endpoint, Order};
 
 use super::{PARTITIONS, REPLAYED, TOPICS};
 
@@ -24,8 +24,17 @@ pub fn setup(kafka: &Kafka) -> Setup {
 
 /// Where clients send to: a gate, with a token for its three topics.
 pub async fn endpoint(gate: &Gate) -> Endpoint {
-    let token = gate.token(&["--sub", "an-sdk", "--topics", &TOPICS.join(",")]).await;
-    Endpoint::gate(gate, &token)
+    Endpoint::gate(gate, &token(gate, "an-sdk").await)
+}
+
+/// The same for one client alone.
+pub async fn endpoint_of(gate: &Gate, order: &Order) -> Endpoint {
+    Endpoint::gate(gate, &token(gate, &order.run()).await)
+}
+
+/// A token for the three topics.
+pub async fn token(gate: &Gate, subject: &str) -> String {
+    gate.token(&["--sub", subject, "--topics", &TOPICS.join(",")]).await
 }
 
 /// A broker with its topics, a gate, and two Collectors: one that is sent to directly, one that reads the broker.
@@ -40,6 +49,11 @@ pub struct Stage {
 impl Stage {
     /// All of it running.
     pub async fn new() -> Self {
+        Self::with(|setup| setup).await
+    }
+
+    /// All of it running, with a gate that is told more.
+    pub async fn with(more: impl FnOnce(Setup) -> Setup) -> Self {
         let kafka = Kafka::start().await;
         make_topics(&kafka).await;
         let brokers = kafka.brokers();
@@ -49,7 +63,7 @@ impl Stage {
             let behind = Collector::of_otlp().await;
             return Self { gate: None, endpoint, direct: behind, behind: direct, _kafka: kafka };
         }
-        let gate = setup(&kafka).start().await;
+        let gate = more(setup(&kafka)).start().await;
         let endpoint = endpoint(&gate).await;
         Self { gate: Some(gate), endpoint, direct, behind, _kafka: kafka }
     }

@@ -53,7 +53,7 @@ impl Collector {
             "receivers:\n  {receiver}\n\
              exporters: {{ file: {{ path: {}, flush_interval: 50ms }} }}\n\
              extensions: {{ health_check: {{ endpoint: 127.0.0.1:{health} }} }}\n\
-             service:\n  extensions: [health_check]\n  telemetry: {{ metrics: {{ level: none }} }}\n\
+             service:\n  extensions: [health_check]\n  telemetry: {{ metrics: {{ level: none }}, logs: {{ level: warn }} }}\n\
              \x20 pipelines: {{ traces: {pipeline}, metrics: {pipeline}, logs: {pipeline} }}\n",
             dir.path().join("received.jsonl").display(),
         );

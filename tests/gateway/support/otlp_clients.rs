@@ -89,7 +89,7 @@ impl Client {
 }
 
 /// Where `tests/run` has put them.
-fn installed() -> PathBuf {
+pub fn installed() -> PathBuf {
     let cache = |name: &str, below: &str| std::env::var_os(name).map(|base| Path::new(&base).join(below));
     let installed = cache("SLUICEGATE_CACHE", "otlp-clients")
         .or_else(|| cache("XDG_CACHE_HOME", "sluicegate/otlp-clients"))
@@ -185,7 +185,9 @@ impl Order {
         command.env("CLIENT_COUNT", count.to_string()).env("CLIENT_SECONDS", seconds.to_string());
         let base = if self.protocol == Protocol::Grpc { &endpoint.grpc } else { &endpoint.http };
         command.env("OTEL_EXPORTER_OTLP_ENDPOINT", base).env("OTEL_EXPORTER_OTLP_PROTOCOL", self.protocol.name());
-        command.env("OTEL_EXPORTER_OTLP_COMPRESSION", if self.gzip { "gzip" } else { "none" });
+        if self.gzip {
+            command.env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+        }
         command.env("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", if self.delta { "delta" } else { "cumulative" });
         if let Some(ca) = &endpoint.ca {
             command.env("OTEL_EXPORTER_OTLP_CERTIFICATE", ca);

@@ -167,6 +167,12 @@ impl Names {
                         (key, Some(time)) if key.ends_with("UnixNano") => *value = without_taken(time),
                         _ => self.replace(value),
                     }
+                    // Which instance of a service it is, an SDK may make up for each start.
+                    if key == "resource" {
+                        list_mut(&mut value["attributes"])
+                            .filter(|attribute| attribute["key"] == "service.instance.id")
+                            .for_each(|attribute| attribute["value"] = json!("made up"));
+                    }
                     let unordered = key == "attributes" || key == "filteredAttributes" || key == "kvlistValue";
                     if unordered {
                         *value = sorted(value);
@@ -195,6 +201,10 @@ fn sorted(attributes: &Value) -> Value {
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().map(Vec::as_slice).unwrap_or_default().iter()
+}
+
+fn list_mut(value: &mut Value) -> impl Iterator<Item = &mut Value> {
+    value.as_array_mut().map(Vec::as_mut_slice).unwrap_or_default().iter_mut()
 }
 
 fn text(value: &Value) -> &str {
