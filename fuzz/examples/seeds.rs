@@ -1,4 +1,5 @@
-//! Writes what the fuzzers start from: one message of each version, and one batch of each compression.
+//! Writes what the fuzzers start from: one message of each version, one batch of each compression, and OTLP
+//! requests of every signal.
 
 use std::error::Error;
 use std::fs;
@@ -6,13 +7,16 @@ use std::io::Write;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
-use sluicegate_fuzz::wire;
+use sluicegate_fuzz::{otlp, wire};
 
 #[path = "../../src/wire/schema/tests.rs"]
 mod messages;
+#[allow(dead_code)]
+#[path = "../../src/otlp/tests/build.rs"]
+mod requests;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for target in ["frames", "responses", "batches"] {
+    for target in ["frames", "responses", "batches", "otlp_check", "otlp_cut"] {
         fs::create_dir_all(format!("corpus/{target}"))?;
     }
     for message in messages::all() {
@@ -21,6 +25,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for kind in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
         fs::write(format!("corpus/batches/{kind:?}"), batch(kind)?)?;
+    }
+    for (place, signal) in (0u8..).zip([otlp::Signal::Traces, otlp::Signal::Metrics, otlp::Signal::Logs]) {
+        for seed in 0..20 {
+            let request = requests::Dice(seed).request(signal);
+            // What the targets are told besides: the signal; how, and a limit. The slice is the rest.
+            fs::write(format!("corpus/otlp_check/{place}-{seed}"), [&[place, seed as u8 & 1], &request[..]].concat())?;
+            fs::write(format!("corpus/otlp_cut/{place}-{seed}"), [&[place, seed as u8, 4, 0, 1], &request[..]].concat())?;
+        }
     }
     Ok(())
 }

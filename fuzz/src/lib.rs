@@ -2,8 +2,10 @@
 
 #[path = "../../src"]
 mod leaves {
+    pub mod otlp;
+    pub mod partition;
     pub mod records;
     pub mod wire;
 }
 
-pub use leaves::{records, wire};
+pub use leaves::{otlp, partition, records, wire};

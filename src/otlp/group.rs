@@ -45,10 +45,11 @@ pub(super) fn scheme(signal: Signal, plan: &Plan) -> Scheme {
 const SPAN_TRACE: u32 = 1;
 const LOG_TRACE: u32 = 9;
 
-pub(super) fn group(gathered: &Gathered<'_>, scheme: Scheme) -> Vec<Group> {
+/// The groups of a request. Nothing: there are more of them than the plan allows records.
+pub(super) fn group(gathered: &Gathered<'_>, scheme: Scheme, most: usize) -> Option<Vec<Group>> {
     let trace = |item: Item, id| keys::trace_id(gathered.bytes, item.piece.range(), id);
     match scheme {
-        Scheme::Together => vec![Group { items: (0..gathered.items.len() as u32).collect(), ..Group::default() }],
+        Scheme::Together => Some(vec![Group { items: (0..gathered.items.len() as u32).collect(), ..Group::default() }]),
         Scheme::Partitions { of, id } => {
             let mut known = None;
             let partition = |item| {
@@ -60,16 +61,16 @@ pub(super) fn group(gathered: &Gathered<'_>, scheme: Scheme) -> Vec<Group> {
             };
             // A span of no trace goes with the one before it: it costs no envelope there.
             let partitions = of_each(gathered, partition);
-            gathered_by(&carried(partitions), |partition| (None, partition))
+            gathered_by(&carried(partitions), most, |partition| (None, partition))
         }
         Scheme::Traces { id } => {
             let traces = of_each(gathered, |item| Some(trace(item, id)));
             let key = |trace: Option<Option<[u8; 16]>>| (trace.flatten().map(|id| Bytes::copy_from_slice(&keys::hex(id))), None);
-            gathered_by(&led(traces), key)
+            gathered_by(&led(traces), most, key)
         }
         Scheme::Resources => {
             let entries = of_each(gathered, |item| Some(gathered.path(item.container).0[1]));
-            gathered_by(&led(entries), |entry| (entry.and_then(|entry| resource(gathered, entry)), None))
+            gathered_by(&led(entries), most, |entry| (entry.and_then(|entry| resource(gathered, entry)), None))
         }
     }
 }
@@ -102,7 +103,11 @@ fn led<K: Copy>(mut all: Vec<Option<K>>) -> Vec<Option<K>> {
     all
 }
 
-fn gathered_by<K: Copy + Eq + Hash>(all: &[Option<K>], about: impl Fn(Option<K>) -> (Option<Bytes>, Option<i32>)) -> Vec<Group> {
+fn gathered_by<K: Copy + Eq + Hash>(
+    all: &[Option<K>],
+    most: usize,
+    about: impl Fn(Option<K>) -> (Option<Bytes>, Option<i32>),
+) -> Option<Vec<Group>> {
     let (mut groups, mut places) = (Vec::<Group>::new(), HashMap::new());
     let mut last = None;
     for (item, by) in all.iter().enumerate() {
@@ -114,8 +119,11 @@ fn gathered_by<K: Copy + Eq + Hash>(all: &[Option<K>], about: impl Fn(Option<K>)
                 groups.len() - 1
             }),
         };
+        if groups.len() > most {
+            return None;
+        }
         last = Some((*by, place));
         groups[place].items.push(item as u32);
     }
-    groups
+    Some(groups)
 }

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::gather::Gathered;
+use super::gather::{Gathered, Item};
 use super::group::Group;
 use super::levels::DEEPEST;
 use super::wire::{put_varint, varint_bytes};
@@ -155,39 +155,64 @@ impl<'a> Packer<'a> {
 
     /// Writes a part, into exactly the room that it takes.
     pub fn write(&self, group: &Group, part: &Part) -> Vec<u8> {
-        let bytes = self.gathered.bytes;
-        let mut out = Vec::with_capacity(part.bytes);
-        let (mut open, mut count) = ([0; DEEPEST], 0);
-        let mut sizes = self.sizes[part.first_size..].iter();
-        let mut run = 0..0;
+        let mut writer = Writer {
+            gathered: self.gathered,
+            sizes: self.sizes[part.first_size..].iter(),
+            out: Vec::with_capacity(part.bytes),
+            open: ([0; DEEPEST], 0),
+            run: 0..0,
+        };
         for number in &group.items[part.items.clone()] {
-            let item = self.gathered.items[*number as usize];
-            if count == 0 || open[count - 1] != item.container {
-                out.extend_from_slice(&bytes[std::mem::take(&mut run)]);
-                let (path, depth) = self.gathered.path(item.container);
-                let common = (0..count.min(depth + 1)).take_while(|place| open[*place] == path[*place]).count();
-                for (place, container) in path.iter().enumerate().take(depth + 1).skip(common) {
-                    let size = sizes.next().copied().unwrap_or_default();
-                    if place > 0 {
-                        out.push(self.gathered.containers[*container as usize].tag);
-                        put_varint(&mut out, size as usize);
-                    }
-                    for piece in self.gathered.envelope(*container) {
-                        out.extend_from_slice(&bytes[piece.range()]);
-                    }
-                }
-                (open, count) = (path, depth + 1);
-            }
-            // Items that are next to one another in the request are copied as one.
-            let piece = item.piece.range();
-            if run.end == piece.start {
-                run.end = piece.end;
-            } else {
-                out.extend_from_slice(&bytes[std::mem::replace(&mut run, piece)]);
-            }
+            writer.item(self.gathered.items[*number as usize]);
         }
-        out.extend_from_slice(&bytes[run]);
-        debug_assert_eq!(out.len(), part.bytes, "a part is as large as it was counted");
-        out
+        writer.settle();
+        debug_assert_eq!(writer.out.len(), part.bytes, "a part is as large as it was counted");
+        writer.out
+    }
+}
+
+/// Writes a part whose sizes are known.
+struct Writer<'a> {
+    gathered: &'a Gathered<'a>,
+    /// Those of the containers that are still to be opened.
+    sizes: std::slice::Iter<'a, u32>,
+    out: Vec<u8>,
+    /// The containers that are open, and how many.
+    open: ([u32; DEEPEST], usize),
+    /// Items that are next to one another in the request are copied as one.
+    run: Range<usize>,
+}
+
+impl Writer<'_> {
+    fn item(&mut self, item: Item) {
+        let (open, count) = self.open;
+        if count == 0 || open[count - 1] != item.container {
+            self.settle();
+            let (path, depth) = self.gathered.path(item.container);
+            let common = (0..count.min(depth + 1)).take_while(|place| open[*place] == path[*place]).count();
+            path[common..=depth].iter().for_each(|container| self.container(*container));
+            self.open = (path, depth + 1);
+        }
+        let piece = item.piece.range();
+        if self.run.end != piece.start {
+            self.settle();
+            self.run.start = piece.start;
+        }
+        self.run.end = piece.end;
+    }
+
+    fn container(&mut self, number: u32) {
+        let (container, size) = (self.gathered.containers[number as usize], self.sizes.next().copied().unwrap_or_default());
+        if container.depth > 0 {
+            self.out.push(container.tag);
+            put_varint(&mut self.out, size as usize);
+        }
+        for piece in self.gathered.envelope(number) {
+            self.out.extend_from_slice(&self.gathered.bytes[piece.range()]);
+        }
+    }
+
+    fn settle(&mut self) {
+        self.out.extend_from_slice(&self.gathered.bytes[std::mem::take(&mut self.run)]);
     }
 }

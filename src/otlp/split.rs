@@ -38,18 +38,28 @@ pub fn cut(signal: Signal, bytes: &Bytes, plan: &Plan) -> Result<Cut, CutError> 
         return Ok(whole(bytes, Group::default(), count.items));
     }
     let gathered = gather::gather(signal, bytes)?;
-    let mut groups = group::group(&gathered, scheme);
-    let limit = |group: &Group| plan.record_bytes.saturating_sub(group.key.as_ref().map_or(0, |key| key.len() as u64));
+    let too_many = || CutError::TooManyFragments { most: plan.max_fragments, record_bytes: plan.record_bytes };
+    let mut groups = group::group(&gathered, scheme, plan.max_fragments).ok_or_else(too_many)?;
     if let [only] = groups.as_mut_slice()
-        && bytes.len() as u64 <= limit(only)
+        && bytes.len() as u64 <= limit(plan, only)
     {
         let items = gathered.items.iter().filter(|item| gathered.counts(**item)).count() as u64;
         return Ok(whole(bytes, std::mem::take(only), items));
     }
-    let mut packer = Packer::new(&gathered);
-    let (mut parts, mut large, mut room) = (Vec::new(), Vec::new(), Room { plan, bytes: bytes.len(), count: 0, taken: 0 });
+    fragments(signal, &gathered, groups, plan)
+}
+
+/// What a record of a group may take besides its key.
+fn limit(plan: &Plan, group: &Group) -> u64 {
+    plan.record_bytes.saturating_sub(group.key.as_ref().map_or(0, |key| key.len() as u64))
+}
+
+fn fragments(signal: Signal, gathered: &Gathered<'_>, mut groups: Vec<Group>, plan: &Plan) -> Result<Cut, CutError> {
+    let mut packer = Packer::new(gathered);
+    let (mut parts, mut large) = (Vec::new(), Vec::new());
+    let mut room = Room { plan, bytes: gathered.bytes.len(), count: 0, taken: 0 };
     for (place, group) in groups.iter_mut().enumerate() {
-        let limit = usize::try_from(limit(group)).unwrap_or(usize::MAX);
+        let limit = usize::try_from(limit(plan, group)).unwrap_or(usize::MAX);
         packer.pack(group, limit, &mut large, |part| {
             room.take(part.bytes)?;
             parts.push((place, part));
@@ -62,7 +72,7 @@ pub fn cut(signal: Signal, bytes: &Bytes, plan: &Plan) -> Result<Cut, CutError> 
         Fragment { value, key: group.key.clone(), partition: group.partition, items: part.counts }
     };
     let fragments = parts.iter().map(fragment).collect();
-    Ok(Cut { fragments, rejected: rejected(signal, &gathered, &large, plan.record_bytes) })
+    Ok(Cut { fragments, rejected: rejected(signal, gathered, &large, plan.record_bytes) })
 }
 
 /// What consumers tell repeated fragments by, together with a fragment's place: it depends on the request, the limit and the

@@ -138,7 +138,12 @@ impl Walk<'_> {
         if !self.full {
             return Ok(());
         }
-        match std::str::from_utf8(&self.bytes[content.clone()]) {
+        let text = &self.bytes[content.clone()];
+        // Nearly all are, and that is soon told.
+        if text.is_ascii() {
+            return Ok(());
+        }
+        match std::str::from_utf8(text) {
             Ok(_) => Ok(()),
             Err(_) if self.repair => {
                 self.texts += 1;
