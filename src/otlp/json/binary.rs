@@ -51,7 +51,7 @@ pub(super) fn id<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 pub(super) fn base64(text: &[u8], mut put: impl FnMut(u8)) -> bool {
     let padding = text.iter().rev().take(2).take_while(|byte| **byte == b'=').count();
     let digits = &text[..text.len() - padding];
-    if digits.len() % 4 == 1 || (padding > 0 && text.len() % 4 != 0) {
+    if digits.len() % 4 == 1 || (padding > 0 && !text.len().is_multiple_of(4)) {
         return false;
     }
     for group in digits.chunks(4) {

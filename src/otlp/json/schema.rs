@@ -1,7 +1,8 @@
 //! What OTLP's messages are: their fields' names, numbers and kinds.
 //!
 //! What always holds: opentelemetry-proto 1.11, without profiles; the tests hold every table against the generated types.
-//! A message has at most 32 fields, and one oneof at most.
+//! A message has at most 32 fields, and one oneof at most. Fields stand in the order in which JavaScript's SDK writes them,
+//! because the next one is looked for first.
 
 mod names;
 
@@ -127,9 +128,8 @@ static SCOPE_SPANS: Message = large(&[
 static SPAN: Message = item(&[
     field(1, "traceId", "trace_id", TraceId),
     field(2, "spanId", "span_id", SpanId),
-    field(3, "traceState", "trace_state", Text),
     field(4, "parentSpanId", "parent_span_id", SpanId),
-    field(16, "flags", "flags", Fixed32),
+    field(3, "traceState", "trace_state", Text),
     field(5, "name", "name", Text),
     field(6, "kind", "kind", Enum(SPAN_KIND)),
     field(7, "startTimeUnixNano", "start_time_unix_nano", Fixed64),
@@ -138,23 +138,24 @@ static SPAN: Message = item(&[
     field(10, "droppedAttributesCount", "dropped_attributes_count", Uint32),
     field(11, "events", "events", Messages(&EVENT)),
     field(12, "droppedEventsCount", "dropped_events_count", Uint32),
+    field(15, "status", "status", one(&STATUS)),
     field(13, "links", "links", Messages(&LINK)),
     field(14, "droppedLinksCount", "dropped_links_count", Uint32),
-    field(15, "status", "status", one(&STATUS)),
+    field(16, "flags", "flags", Fixed32),
 ]);
 
 static EVENT: Message = small(&[
-    field(1, "timeUnixNano", "time_unix_nano", Fixed64),
-    field(2, "name", "name", Text),
     field(3, "attributes", "attributes", Messages(&KEY_VALUE)),
+    field(2, "name", "name", Text),
+    field(1, "timeUnixNano", "time_unix_nano", Fixed64),
     field(4, "droppedAttributesCount", "dropped_attributes_count", Uint32),
 ]);
 
 static LINK: Message = small(&[
-    field(1, "traceId", "trace_id", TraceId),
-    field(2, "spanId", "span_id", SpanId),
-    field(3, "traceState", "trace_state", Text),
     field(4, "attributes", "attributes", Messages(&KEY_VALUE)),
+    field(2, "spanId", "span_id", SpanId),
+    field(1, "traceId", "trace_id", TraceId),
+    field(3, "traceState", "trace_state", Text),
     field(5, "droppedAttributesCount", "dropped_attributes_count", Uint32),
     field(6, "flags", "flags", Fixed32),
 ]);
@@ -247,16 +248,16 @@ static NUMBER_POINT: Message = item(&[
 
 static HISTOGRAM_POINT: Message = item(&[
     field(9, "attributes", "attributes", Messages(&KEY_VALUE)),
-    field(2, "startTimeUnixNano", "start_time_unix_nano", Fixed64),
-    field(3, "timeUnixNano", "time_unix_nano", Fixed64),
-    field(4, "count", "count", Fixed64),
-    optional(5, "sum", "sum", Double),
     field(6, "bucketCounts", "bucket_counts", Fixed64s),
     field(7, "explicitBounds", "explicit_bounds", Doubles),
-    field(8, "exemplars", "exemplars", Messages(&EXEMPLAR)),
-    field(10, "flags", "flags", Uint32),
+    field(4, "count", "count", Fixed64),
+    optional(5, "sum", "sum", Double),
     optional(11, "min", "min", Double),
     optional(12, "max", "max", Double),
+    field(2, "startTimeUnixNano", "start_time_unix_nano", Fixed64),
+    field(3, "timeUnixNano", "time_unix_nano", Fixed64),
+    field(8, "exemplars", "exemplars", Messages(&EXEMPLAR)),
+    field(10, "flags", "flags", Uint32),
 ]);
 
 static EXPONENTIAL_POINT: Message = item(&[

@@ -32,21 +32,12 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The string that starts at `start`, behind its quotation mark, and where its other mark is.
-#[inline]
-pub(super) fn scan(bytes: &[u8], start: usize) -> Outcome<(Text<'_>, usize)> {
-    let end = plain_until(bytes, start);
-    match bytes.get(end) {
-        Some(b'"') => Ok((Text::Plain(&bytes[start..end]), end)),
-        Some(b'\\') => scan_escaped(bytes, start, end),
-        other => Err(unfinished(end, other.is_some())),
-    }
-}
-
-fn scan_escaped(bytes: &[u8], start: usize, mut at: usize) -> Outcome<(Text<'_>, usize)> {
+/// Where the string ends of which everything before `at` was seen.
+#[cold]
+pub(super) fn escaped_until(bytes: &[u8], mut at: usize) -> Outcome<usize> {
     loop {
         at = match bytes.get(at) {
-            Some(b'"') => return Ok((Text::Escaped(&bytes[start..at]), at)),
+            Some(b'"') => return Ok(at),
             Some(b'\\') => at + escape_length(&bytes[at..]).ok_or_else(|| Broken::new(at, "an escape that JSON does not know"))?,
             other => return Err(unfinished(at, other.is_some())),
         };
@@ -64,7 +55,7 @@ const HIGHS: u64 = ONES << 7;
 
 /// The first byte from `at` on that is a quotation mark, a backslash or a control character; else the end.
 #[inline]
-fn plain_until(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn plain_until(bytes: &[u8], mut at: usize) -> usize {
     // Eight bytes at a time. A borrow can only raise a false alarm above a true one, and the lowest is what is asked for.
     while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*eight);

@@ -55,39 +55,43 @@ impl<'a> Walk<'a> {
         self.scan.open(b'{', "an object")?;
         let mut seen = Seen::default();
         let (mut is_first, mut next) = (true, 0);
-        while let Some(name) = self.scan.member(is_first)? {
+        while let Some(place) = self.place(message, is_first, next)? {
             is_first = false;
-            match self.find(message, name, next) {
-                Some(place) => {
-                    next = place + 1;
-                    seen.any_known = true;
-                    self.member(&message.fields[place], place, &mut seen)
-                        .map_err(|broken| broken.within_field(message.fields[place].name))?;
-                }
-                None => {
-                    seen.any_unknown = true;
-                    self.deviations.unknown_fields += 1;
-                    self.scan.skip()?;
-                }
-            }
+            let Some(field) = message.fields.get(place) else {
+                seen.any_unknown = true;
+                self.deviations.unknown_fields += 1;
+                self.scan.skip()?;
+                continue;
+            };
+            next = place + 1;
+            seen.any_known = true;
+            self.member(field, place, &mut seen).map_err(|broken| broken.within_field(field.name))?;
         }
         self.items += u64::from(message.is_item);
         Ok(seen)
     }
 
-    /// A field's place in the table. The search starts where the last one ended: SDKs write fields in one order.
+    /// The next member's place in the table, which is behind its end for one that is not known; none: the object is closed.
+    #[inline]
+    fn place(&mut self, message: &'static Message, is_first: bool, next: usize) -> Outcome<Option<usize>> {
+        // Senders write fields in one order, and the tables have it.
+        if message.fields.get(next).is_some_and(|field| self.scan.member_is(is_first, field.name)) {
+            return Ok(Some(next));
+        }
+        let name = self.scan.member(is_first)?;
+        Ok(name.map(|name| self.find(message, name, next).unwrap_or(usize::MAX)))
+    }
+
     #[inline]
     fn find(&mut self, message: &'static Message, name: Text<'_>, next: usize) -> Option<usize> {
         let name = name.meant(&mut self.room, &mut self.deviations.lone_surrogates);
         let (before, after) = message.fields.split_at(next);
-        let in_order = |wanted: fn(&Field) -> &str| {
-            let is_it = |field: &Field| wanted(field).as_bytes() == name;
-            after.iter().position(is_it).map(|place| place + next).or_else(|| before.iter().position(is_it))
-        };
-        if let Some(place) = in_order(|field| field.name) {
-            return Some(place);
+        let is_it = |field: &Field| field.name.as_bytes() == name;
+        let found = after.iter().position(is_it).map(|place| place + next).or_else(|| before.iter().position(is_it));
+        if found.is_some() || !name.contains(&b'_') {
+            return found;
         }
-        let place = if name.contains(&b'_') { in_order(|field| field.snake) } else { None };
+        let place = message.fields.iter().position(|field| field.snake.as_bytes() == name);
         self.deviations.snake_case += u64::from(place.is_some());
         place
     }

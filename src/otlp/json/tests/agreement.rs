@@ -10,6 +10,7 @@ use super::print::Print;
 use super::random::Random;
 use super::*;
 use crate::otlp::json::MAX_GROWTH;
+use crate::otlp::{Depth, check};
 
 fn random(bytes: &[u8], is_plain: bool) -> (Random<'_>, Print<'_>) {
     let (values, forms) = bytes.split_at(bytes.len() * 2 / 3);
@@ -23,6 +24,9 @@ fn is_kept<M: Message + Default + Debug>(signal: Signal, json: &str, request: &M
     assert!(decoded.encode_to_vec() == request.encode_to_vec(), "{json}\n{decoded:?}\n{request:?}");
     assert_eq!(transcoded.items, items as u64);
     assert!(transcoded.bytes.len() <= MAX_GROWTH * json.len());
+    // A protobuf request of the same bytes would go through untouched.
+    let checked = check(signal, transcoded.bytes.clone().into(), Depth::Full, false).expect("what the check takes");
+    assert!(checked.bytes == transcoded.bytes && checked.items == transcoded.items && checked.rejected == 0);
 }
 
 fn is_read_alike<M: Message + Default + DeserializeOwned + Debug>(signal: Signal, json: &str) {
