@@ -101,9 +101,10 @@ async fn a_partial_success_over_grpc_is_a_message_of_a_success() {
     nine_of_ten(&target, &marker).await;
 }
 
-/// Rule: Python's SDK and browsers never look at a partial success: items are counted here too, by signal and outcome.
+/// Rule: Python's SDK and browsers never look at a partial success: items are counted here too, by signal and outcome, and
+/// the log says whose they are.
 #[tokio::test(flavor = "multi_thread")]
-async fn items_are_counted_by_signal_and_outcome() {
+async fn rejected_items_are_counted_and_logged_with_their_sender() {
     let Some(target) = own(|setup| setup).await else { return };
     assert_eq!(target.post(PATHS[0]).protobuf(one_too_large(&marker())).send().await.status, 200);
     let metrics = target.gate().admin_get("/metrics").await.text();
@@ -113,6 +114,10 @@ async fn items_are_counted_by_signal_and_outcome() {
         metrics.lines().filter(of_outcome).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
     };
     assert_eq!((count("accepted_broker"), count("too_large")), (9, 1), "{metrics}");
+    let lines = target.gate().lines();
+    let told = |line: &&String| line.contains("rejected") && line.contains("sender") && line.contains("traces");
+    assert_eq!(lines.iter().filter(told).count(), 1, "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("/too/large")), "what the sender wrote stands in no log");
 }
 
 /// Rule: nothing that is only for now is told by a partial success: a quota that is used up refuses the whole request.

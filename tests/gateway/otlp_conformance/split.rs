@@ -10,7 +10,7 @@ use crate::support::kafka_read::Record;
 use super::records::decoded;
 use super::samples::{NOW, PATHS, gzip, resource, span, text, traces_of};
 use super::status::said;
-use super::target::{is_elsewhere, marker, own, target};
+use super::target::{brokerless, is_elsewhere, marker, own, target};
 
 /// Kafka's own limit of a record batch.
 const RECORD: usize = 1_048_588;
@@ -46,6 +46,16 @@ async fn a_request_over_the_topics_limit_arrives_whole_in_fragments() {
     }
     arrived.sort_by_key(|span| span.start_time_unix_nano);
     assert!(arrived == spans, "{} of {}", arrived.len(), spans.len());
+}
+
+/// Rule: each fragment goes to the broker, else to the inbox; the request is acknowledged when all of them are.
+#[tokio::test(flavor = "multi_thread")]
+async fn fragments_take_the_inbox_where_there_is_no_broker() {
+    let Some(target) = brokerless(|setup| setup).await else { return };
+    let answer = target.post(PATHS[1]).protobuf(points(&marker(), 6_000).encode_to_vec()).send().await;
+    assert_eq!((answer.status, answer.body.len()), (200, 0), "{}", answer.text());
+    let rows = target.gate().admin_get("/status").await.json()["inbox"]["rows"].as_u64().expect("a number");
+    assert!(rows > 1, "{rows} rows");
 }
 
 /// Rule: by setting up to 64 MiB: a request of 40 MiB arrives whole in records of a megabyte.
