@@ -162,7 +162,7 @@ fn name(signal: Signal, gathered: &Gathered<'_>, one: Large) -> Option<String> {
         Signal::Logs => keys::text(gathered.bytes, item.piece.range(), 12)?,
         Signal::Metrics => {
             let metric = gathered.containers[item.container as usize].parent;
-            gathered.envelope(metric).iter().filter_map(|piece| keys::last(gathered.bytes, piece.range(), 1).ok()?).last()?
+            gathered.envelope(metric).iter().rev().find_map(|piece| keys::last(gathered.bytes, piece.range(), 1).ok()?)?
         }
     };
     let text = String::from_utf8_lossy(&gathered.bytes[text]);

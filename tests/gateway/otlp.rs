@@ -12,6 +12,7 @@ use sluicegate::partition::of_key;
 use super::support::gate::{Gate, Setup};
 use super::support::kafka::Kafka;
 use super::support::kafka_read::Record;
+use super::support::wire::Wire;
 use super::support::{DEADLINE, eventually};
 use sender::{Said, Signal, Way, sample, send, span, spans_of, traces};
 
@@ -223,4 +224,7 @@ async fn who_may_not_and_who_is_over_a_bound_are_told_apart() {
         gate.client.send(http::Method::POST, &url(path), &headers, "{}").await.expect("an answer").status
     };
     assert_eq!((post("/v1/logs").await, post("/v1/events/events").await), (200, 404));
+    let wire = Wire::plain(listener["address"].as_str().expect("an address").parse().expect("an address")).await;
+    let health = sender::call_over(wire, "nobody", "/grpc.health.v1.Health/Check", b"", false, &[]).await;
+    assert_eq!((health.status, &health.body[..]), (0, &[8, 1][..]), "it serves, and says so in plain text");
 }

@@ -48,6 +48,29 @@ enum Call {
     Check,
 }
 
+/// The times of a call.
+#[derive(Clone, Copy)]
+struct Times {
+    begun: Instant,
+    /// How long the client waits, if it says so.
+    patience: Option<Duration>,
+    /// By then it must be answered.
+    answer: Instant,
+}
+
+impl Times {
+    fn new(begun: std::time::Instant, patience: Option<Duration>, most: Duration) -> Self {
+        let begun = Instant::from_std(begun);
+        Self { begun, patience, answer: begun + patience.map_or(most, |patience| less(patience).min(most)) }
+    }
+
+    /// How long it may be held from now on, at most so long from its begin; none: no longer.
+    fn hold(self, most: Duration) -> Option<Duration> {
+        let all = self.patience.map_or(most, |patience| patience.saturating_sub(ON_THE_WAY).min(most));
+        Some(all.saturating_sub(self.begun.elapsed())).filter(|hold| !hold.is_zero())
+    }
+}
+
 /// Whether nothing but gRPC is at this path.
 pub(super) fn is_path(path: &str) -> bool {
     path.starts_with(COLLECTOR) || path.starts_with(HEALTH)
@@ -80,15 +103,14 @@ impl Door {
     {
         let call = self.called(head)?;
         let patience = patience(&head.parts.headers)?;
-        let within = patience.map_or(self.config.answer_within.get(), |patience| less(patience).min(self.config.answer_within.get()));
-        let begun = Instant::from_std(begun);
+        let times = Times::new(begun, patience, self.config.answer_within.get());
         let answered = async {
             match call {
                 Call::Check => self.check(head, body).await,
-                Call::Export(signal) => self.exported(head, signal, body, begun, patience, begun + within).await,
+                Call::Export(signal) => self.exported(head, signal, body, times).await,
             }
         };
-        timeout_at(begun + within, answered).await.unwrap_or(Err(Refused::Late))
+        timeout_at(times.answer, answered).await.unwrap_or(Err(Refused::Late))
     }
 
     fn called(&self, head: &Head<'_>) -> Result<Call, Refused> {
@@ -109,23 +131,14 @@ impl Door {
         ))
     }
 
-    async fn exported<B>(
-        &self,
-        head: &Head<'_>,
-        signal: Signal,
-        body: B,
-        begun: Instant,
-        patience: Option<Duration>,
-        deadline: Instant,
-    ) -> Result<Answer, Refused>
+    async fn exported<B>(&self, head: &Head<'_>, signal: Signal, body: B, times: Times) -> Result<Answer, Refused>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let principal = self.parts.lobby.principal(head, self.config.token_grace.get()).await?;
         let (bytes, guard) = self.message(head, body, &self.limits).await?;
-        let hold = patience.map_or(self.config.hold.get(), |patience| patience.saturating_sub(ON_THE_WAY).min(self.config.hold.get()));
-        let hold = Some(hold.saturating_sub(begun.elapsed())).filter(|hold| !hold.is_zero());
+        let (hold, deadline) = (times.hold(self.config.hold.get()), times.answer);
         let request = Request { door: event::Door::OtlpGrpc, signal, encoding: Encoding::Protobuf, bytes, guard, hold, deadline };
         let exported = self.export(head, &principal, request).await?;
         let response = status::export_response(signal, &exported.partial, Encoding::Protobuf);

@@ -146,6 +146,9 @@ fn a_smaller_depth_looks_at_less() {
     assert!(check(Signal::Traces, vec![0x0a, 9].into(), Depth::None, false).is_err());
 }
 
+/// A name and a key, what becomes of them, and how many repairs that is.
+type Repair<'a> = (&'a [u8], &'a [u8], &'a str, &'a str, u64);
+
 #[test]
 fn a_repair_changes_the_texts_and_the_lengths_around_them_and_nothing_else() {
     let spans = |name: &[u8], key: &[u8]| {
@@ -153,7 +156,7 @@ fn a_repair_changes_the_texts_and_the_lengths_around_them_and_nothing_else() {
         let unknown = field(99, &[0xff; 40]);
         request(&[unknown.clone(), field(2, &[field(9, &attribute), unknown, field(5, name)].concat()), field(2, &span(3, "good"))])
     };
-    let cases: [(&[u8], &[u8], &str, &str, u64); 4] = [
+    let cases: [Repair<'_>; 4] = [
         (b"a\xffb", b"k", "a\u{fffd}b", "k", 1),
         // Lengths that need a byte more after the repair.
         (&[0xff; 60], &[0xfe; 50], &"\u{fffd}".repeat(60), &"\u{fffd}".repeat(50), 2),

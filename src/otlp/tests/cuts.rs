@@ -115,6 +115,8 @@ fn fragments_and_their_bytes_are_bounded() {
     let error = cut(Signal::Traces, &bytes, &plan).expect_err("too many");
     assert_eq!(error, CutError::TooManyFragments { most: 5, record_bytes: 200 });
     assert!(error.to_string().contains("more than 5 records of at most 200 bytes"));
+    let plan = Plan { keys: Keys::TraceId, max_fragments: 4, ..PLAN };
+    assert_eq!(cut(Signal::Traces, &bytes, &plan), Err(CutError::TooManyFragments { most: 4, record_bytes: 1_000_000 }));
     let plan = Plan { record_bytes: 200, max_bytes: 1_000, ..PLAN };
     let error = cut(Signal::Traces, &bytes, &plan).expect_err("too much");
     assert_eq!(error, CutError::TooManyBytes { bytes: bytes.len() as u64, most: 1_000 });
@@ -192,7 +194,7 @@ fn with_resource_keys_each_entry_is_a_record_and_the_key_counts_in_its_limit() {
 fn what_nobody_checked_is_refused_or_cut_and_never_panics() {
     let broken = Bytes::from(vec![0x0a, 100, 1]);
     assert!(matches!(cut(Signal::Traces, &broken, &PLAN), Err(CutError::Malformed(_))));
-    let broken = Bytes::from(request(&[field(2, &[0x0a, 0x7f])]));
+    let broken = request(&[field(2, &[0x0a, 0x7f])]);
     cut(Signal::Traces, &broken, &Plan { keys: Keys::ByTrace, partitions: 8, ..PLAN }).expect("an item is not looked into");
     assert!(check(Signal::Traces, broken, crate::otlp::Depth::Full, true).is_err());
 }

@@ -15,21 +15,32 @@ use crate::otlp::wire::{Cursor, Wire};
 use crate::otlp::{Cut, Depth, Keys, Plan, Signal, check, cut, keys};
 use crate::partition;
 
+/// The envelopes around something, from outside in, each with its field's number.
+type Around = Vec<Vec<u8>>;
+
+/// What an item's order is kept within.
+type Within = (Around, Option<[u8; 16]>);
+
 /// A request taken apart: the items by the envelopes around them, in order, and what holds no items.
 #[derive(Debug, Default, PartialEq)]
 struct Flat {
-    items: BTreeMap<(Vec<Vec<u8>>, Option<[u8; 16]>), Vec<Vec<u8>>>,
-    empty: BTreeMap<Vec<Vec<u8>>, usize>,
+    /// By trace id too, where only the order within a trace must be kept.
+    by_trace: bool,
+    items: BTreeMap<Within, Vec<Vec<u8>>>,
+    empty: BTreeMap<Around, usize>,
 }
 
 impl Flat {
-    /// `by_trace`: also by trace id, where only the order within a trace must be kept.
-    fn add(&mut self, signal: Signal, bytes: &[u8], by_trace: bool) {
-        let levels: &[&[u32]] = if signal == Signal::Metrics { &[&[1], &[2], &[2], &[5, 7, 9, 10, 11], &[1]] } else { &[&[1], &[2], &[2]] };
-        self.container(signal, bytes, 0, levels, &mut Vec::new(), by_trace);
+    fn new(by_trace: bool) -> Self {
+        Self { by_trace, ..Self::default() }
     }
 
-    fn container(&mut self, signal: Signal, bytes: &[u8], tag: u32, levels: &[&[u32]], around: &mut Vec<Vec<u8>>, by_trace: bool) {
+    fn add(&mut self, signal: Signal, bytes: &[u8]) {
+        let levels: &[&[u32]] = if signal == Signal::Metrics { &[&[1], &[2], &[2], &[5, 7, 9, 10, 11], &[1]] } else { &[&[1], &[2], &[2]] };
+        self.container(signal, bytes, 0, levels, &mut Vec::new());
+    }
+
+    fn container(&mut self, signal: Signal, bytes: &[u8], tag: u32, levels: &[&[u32]], around: &mut Around) {
         let (mut cursor, mut envelope, mut inside) = (Cursor::new(bytes), tag.to_le_bytes().to_vec(), Vec::new());
         while let Some(tag) = cursor.tag().expect("good") {
             let start = cursor.at();
@@ -53,10 +64,10 @@ impl Flat {
                         Signal::Logs => keys::trace_id(bytes, whole.clone(), 9),
                         Signal::Metrics => None,
                     };
-                    let key = (around.clone(), trace.filter(|_| by_trace));
+                    let key = (around.clone(), trace.filter(|_| self.by_trace));
                     self.items.entry(key).or_default().push(bytes[whole].to_vec());
                 }
-                [_, below @ ..] => self.container(signal, &bytes[content], number, below, around, by_trace),
+                [_, below @ ..] => self.container(signal, &bytes[content], number, below, around),
                 [] => unreachable!("items are at the last level"),
             }
         }
@@ -159,8 +170,8 @@ fn holds_its_keys(signal: Signal, plan: &Plan, cut: &Cut) {
     for fragment in &cut.fragments {
         let key = fragment.key.as_ref().map_or(0, Bytes::len);
         assert!((fragment.value.len() + key) as u64 <= plan.record_bytes);
-        let mut flat = Flat::default();
-        flat.add(signal, &fragment.value, true);
+        let mut flat = Flat::new(true);
+        flat.add(signal, &fragment.value);
         assert_eq!(flat.count(), fragment.items);
         let by_trace = plan.keys == Keys::ByTrace && signal == Signal::Traces && plan.partitions > 0;
         assert!(by_trace || fragment.partition.is_none());
@@ -195,16 +206,16 @@ proptest! {
         let cut = cut(signal, &bytes, &plan).expect("nothing is bounded here");
         holds_its_keys(signal, &plan, &cut);
         let torn = matches!(plan.keys, Keys::ByTrace | Keys::TraceId);
-        let (mut before, mut after) = (Flat::default(), Flat::default());
+        let (mut before, mut after) = (Flat::new(torn), Flat::new(torn));
         // Spans of no trace go where it is cheapest, and have no order among partitions.
         let settle = |flat: &mut Flat| {
-            let loose = |(_, trace): &(Vec<Vec<u8>>, Option<[u8; 16]>)| torn && trace.is_none();
+            let loose = |(_, trace): &Within| torn && trace.is_none();
             flat.items.iter_mut().filter(|(key, _)| loose(key)).for_each(|(_, items)| items.sort());
         };
-        before.add(signal, &bytes, torn);
+        before.add(signal, &bytes);
         for fragment in &cut.fragments {
             check(signal, fragment.value.clone(), Depth::Full, false).expect("a fragment is a request");
-            after.add(signal, &fragment.value, torn);
+            after.add(signal, &fragment.value);
         }
         settle(&mut before);
         settle(&mut after);

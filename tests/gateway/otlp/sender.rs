@@ -112,6 +112,11 @@ async fn post(gate: &Gate, token: &str, path: &str, content_type: &str, body: &[
 
 /// One unary call over a connection of its own.
 pub async fn call(gate: &Gate, token: &str, method: &str, message: &[u8], gzip: bool, fields: &[(&str, &str)]) -> Said {
+    call_over(Wire::connect(gate, "h2").await, token, method, message, gzip, fields).await
+}
+
+/// The same over a connection that is there.
+pub async fn call_over(wire: Wire, token: &str, method: &str, message: &[u8], gzip: bool, fields: &[(&str, &str)]) -> Said {
     let message = if gzip { zipped(message) } else { message.to_vec() };
     let mut framed = BytesMut::with_capacity(message.len() + 5);
     framed.put_u8(u8::from(gzip));
@@ -127,8 +132,7 @@ pub async fn call(gate: &Gate, token: &str, method: &str, message: &[u8], gzip: 
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    let stream = Wire::connect(gate, "h2").await.into_stream();
-    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(wire.into_stream()));
     let (mut sender, connection) = handshake.await.expect("HTTP/2");
     tokio::spawn(connection);
     let answered = sender.send_request(request.body(Full::new(framed.freeze())).expect("a request"));

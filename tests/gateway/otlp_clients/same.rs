@@ -10,7 +10,7 @@ use crate::support::otlp_clients::{Client, Endpoint, Order, Task};
 use crate::support::telemetry::Telemetry;
 
 use super::AT_ONCE;
-use super::stage::Stage;
+use super::stage::{Stage, metric};
 
 /// Every SDK with all that it speaks, with and without compression, cumulative and delta; over all of them every pair.
 /// All of it if the long form was asked for.
@@ -44,27 +44,57 @@ async fn send(orders: &[Order], endpoint: &Endpoint) {
 /// Guarantees: a Collector that reads the broker has of each run exactly what the other one has.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_every_sdk_sends_through_the_gate_is_what_it_sends_to_a_collector_directly() {
-    let stage = Stage::new().await;
-    let orders = orders();
-    send(&orders, &Endpoint::collector(&stage.direct)).await;
+    assert_same(&Stage::new().await, &orders()).await;
+}
+
+/// Scenario: the same, where a record may have no more than 3 KiB, and the keys are the Collector's own.
+/// Guarantees: the same, out of many records for each request.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cut_into_many_records_is_the_same_too() {
+    let stage = Stage::with(|setup| setup.config(SMALL_RECORDS)).await;
+    let orders: Vec<_> = orders().into_iter().filter(|order| order.gzip != order.delta || full()).collect();
+    assert_same(&stage, &orders).await;
+    let Some(gate) = &stage.gate else { return };
+    for (signal, least) in [("traces", 6.0), ("metrics", 1.0), ("logs", 1.5)] {
+        let records = metric(gate, "sluicegate_otlp_records_total", &[signal]).await / orders.len() as f64;
+        eprintln!("{signal}: {records} records for each run");
+        assert!(records >= least, "{signal}: {records} records for each run");
+    }
+}
+
+const SMALL_RECORDS: &str = r#"
+[limits.tiers.standard]
+events_per_second = 1000000.0
+burst = 1000000
+kib_per_second = 1000000.0
+kib_burst = 1000000
+
+[otlp]
+traces_keys = "trace_id"
+metrics_keys = "resource"
+logs_keys = "resource"
+
+[[routes]]
+topic = "otlp_*"
+max_event_bytes = "3 KiB"
+"#;
+
+async fn assert_same(stage: &Stage, orders: &[Order]) {
+    send(orders, &Endpoint::collector(&stage.direct)).await;
     let mut expected = Vec::new();
-    for order in &orders {
+    for order in orders {
         let telemetry = Telemetry::of(&stage.direct.received(), &order.run());
         assert_has_everything(order, &telemetry);
         expected.push(telemetry);
     }
-    send(&orders, &stage.endpoint).await;
+    send(orders, &stage.endpoint).await;
     let mut wrong = Vec::new();
     for (order, direct) in orders.iter().zip(&expected) {
         let through = stage.behind.telemetry(&order.run(), direct.len()).await;
         let differences = direct.differences(&through);
         if !differences.is_empty() {
-            wrong.push(format!(
-                "{}: directly, and through the gate: {} differences\n  {}",
-                order.run(),
-                differences.len(),
-                differences[..differences.len().min(20)].join("\n  ")
-            ));
+            let first = differences.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n  ");
+            wrong.push(format!("{}, directly, and through the gate: {} differences\n  {first}", order.run(), differences.len()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

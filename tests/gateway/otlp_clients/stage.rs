@@ -75,3 +75,10 @@ pub async fn replayed(gate: &Gate) {
     eventually("the inbox is empty", REPLAYED, async || (status().await["inbox"]["rows"] == 0).then_some(())).await;
     assert_eq!(status().await["inbox"]["poison"], 0);
 }
+
+/// Sums a metric of the gate over the lines that hold all of these words.
+pub async fn metric(gate: &Gate, name: &str, words: &[&str]) -> f64 {
+    let text = gate.admin_get("/metrics").await.text();
+    let lines = text.lines().filter(|line| line.starts_with(name) && words.iter().all(|word| line.contains(word)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}

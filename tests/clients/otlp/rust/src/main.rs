@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use opentelemetry::trace::{Tracer, TracerProvider};
 use opentelemetry::{Array, KeyValue, StringValue, Value};
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
-use opentelemetry_otlp::{ExporterBuildError, LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
+use opentelemetry_otlp::{
+    ExporterBuildError, LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::{Aggregation, Instrument, PeriodicReader, SdkMeterProvider, Stream, Temporality};
@@ -91,15 +93,24 @@ fn main() {
         Ok("grpc") => Protocol::Grpc,
         _ => Protocol::HttpBinary,
     };
-    let temporality = if var("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE").as_deref() == Ok("delta") { Temporality::Delta } else { Temporality::Cumulative };
+    let temporality = if var("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE").as_deref() == Ok("delta") {
+        Temporality::Delta
+    } else {
+        Temporality::Cumulative
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let within = runtime.enter();
-    let batches = BatchConfigBuilder::default().with_scheduled_delay(Duration::from_millis(200)).with_max_export_batch_size(if task == "stream" { 20 } else { 512 });
+    let batches = BatchConfigBuilder::default()
+        .with_scheduled_delay(Duration::from_millis(200))
+        .with_max_export_batch_size(if task == "stream" { 20 } else { 512 });
     let spans = BatchSpanProcessor::builder(exporter!(SpanExporter::builder(), protocol)).with_batch_config(batches.build()).build();
-    let reader = PeriodicReader::builder(exporter!(MetricExporter::builder().with_temporality(temporality), protocol)).with_interval(Duration::from_secs(3_600)).build();
+    let reader = PeriodicReader::builder(exporter!(MetricExporter::builder().with_temporality(temporality), protocol))
+        .with_interval(Duration::from_secs(3_600))
+        .build();
     let tracers = SdkTracerProvider::builder().with_resource(resource(&run)).with_span_processor(spans).build();
     let meters = SdkMeterProvider::builder().with_resource(resource(&run)).with_view(exponential).with_reader(reader).build();
-    let loggers = SdkLoggerProvider::builder().with_resource(resource(&run)).with_batch_exporter(exporter!(LogExporter::builder(), protocol)).build();
+    let loggers =
+        SdkLoggerProvider::builder().with_resource(resource(&run)).with_batch_exporter(exporter!(LogExporter::builder(), protocol)).build();
     drop(within);
 
     let began = Instant::now();

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
 use opentelemetry::metrics::MeterProvider;
-use opentelemetry::trace::{Link, Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer, TracerProvider};
+use opentelemetry::trace::{
+    Link, Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer, TracerProvider,
+};
 use opentelemetry::{Array, Context, InstrumentationScope, Key, KeyValue, StringValue, Value};
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -43,7 +45,11 @@ fn attributes() -> Vec<KeyValue> {
 
 fn scope(name: &'static str) -> InstrumentationScope {
     let attributes = [KeyValue::new("of", "scope")];
-    InstrumentationScope::builder(name).with_version("0.9").with_schema_url("https://opentelemetry.io/schemas/1.30.0").with_attributes(attributes).build()
+    InstrumentationScope::builder(name)
+        .with_version("0.9")
+        .with_schema_url("https://opentelemetry.io/schemas/1.30.0")
+        .with_attributes(attributes)
+        .build()
 }
 
 fn remote() -> SpanContext {
@@ -64,7 +70,12 @@ pub fn traces(provider: &SdkTracerProvider) {
     let begin = |name: &str, kind, parent: Option<&SpanContext>| start(&tracer, name.to_owned(), kind, parent);
     let mut other = begin("other root", SpanKind::Consumer, None);
     let links = vec![Link::new(other.span_context().clone(), vec![KeyValue::new("why", "batch")], 0), Link::with_context(remote())];
-    let builder = tracer.span_builder("POST /orders").with_kind(SpanKind::Server).with_start_time(at(1)).with_attributes(attributes()).with_links(links);
+    let builder = tracer
+        .span_builder("POST /orders")
+        .with_kind(SpanKind::Server)
+        .with_start_time(at(1))
+        .with_attributes(attributes())
+        .with_links(links);
     let mut root = builder.start_with_context(&tracer, &Context::new());
     root.add_event_with_timestamp("received", at(2), attributes());
     root.add_event_with_timestamp("without attributes", at(3), vec![]);
@@ -119,21 +130,47 @@ pub fn metrics(provider: &SdkMeterProvider) {
         sizes.record(value, &[]);
     }
     let modes = [(1.5, "user"), (0.5, "system")];
-    let _cpu = meter.f64_observable_counter("cpu").with_unit("s").with_callback(move |asked| modes.iter().for_each(|(value, mode)| asked.observe(*value, &[KeyValue::new("mode", *mode)]))).build();
+    let _cpu = meter
+        .f64_observable_counter("cpu")
+        .with_unit("s")
+        .with_callback(move |asked| modes.iter().for_each(|(value, mode)| asked.observe(*value, &[KeyValue::new("mode", *mode)])))
+        .build();
     let _queue = meter.i64_observable_up_down_counter("queue").with_callback(|asked| asked.observe(-4, &[])).build();
     let _load = meter.f64_observable_gauge("load").with_callback(|asked| asked.observe(0.1, &[])).build();
 }
 
 fn map() -> AnyValue {
     let of = |key: &'static str, value: AnyValue| AnyValue::Map(Box::new(HashMap::from([(Key::new(key), value)])));
-    of("b", of("c", AnyValue::ListAny(Box::new(vec![AnyValue::from("x"), AnyValue::Int(2), AnyValue::Double(2.5), AnyValue::Boolean(false), of("d", AnyValue::from("deep"))]))))
+    of(
+        "b",
+        of(
+            "c",
+            AnyValue::ListAny(Box::new(vec![
+                AnyValue::from("x"),
+                AnyValue::Int(2),
+                AnyValue::Double(2.5),
+                AnyValue::Boolean(false),
+                of("d", AnyValue::from("deep")),
+            ])),
+        ),
+    )
 }
 
 pub fn logs(provider: &SdkLoggerProvider, tracers: &SdkTracerProvider) {
     let logger = provider.logger_with_scope(scope("shop.logs"));
     let bytes = || AnyValue::Bytes(Box::new(vec![0, 1, 254, 255]));
     let mixed = || AnyValue::ListAny(Box::new(vec![AnyValue::from("a"), AnyValue::Int(1), AnyValue::Double(0.5), AnyValue::Boolean(true)]));
-    let bodies = [Some(AnyValue::from("text, größer")), Some(AnyValue::from("")), Some(AnyValue::Int(42)), Some(AnyValue::Double(-0.1)), Some(AnyValue::Boolean(true)), Some(bytes()), Some(map()), Some(mixed()), None];
+    let bodies = [
+        Some(AnyValue::from("text, größer")),
+        Some(AnyValue::from("")),
+        Some(AnyValue::Int(42)),
+        Some(AnyValue::Double(-0.1)),
+        Some(AnyValue::Boolean(true)),
+        Some(bytes()),
+        Some(map()),
+        Some(mixed()),
+        None,
+    ];
     let severities = [(Severity::Trace, "TRACE"), (Severity::Info2, "INFO"), (Severity::Warn4, "warn"), (Severity::Fatal4, "Größer")];
     for (i, body) in (0_u64..).zip(bodies) {
         let mut record = logger.create_log_record();
@@ -143,7 +180,14 @@ pub fn logs(provider: &SdkLoggerProvider, tracers: &SdkTracerProvider) {
         record.set_severity_number(number);
         record.set_severity_text(text);
         record.add_attribute("i", i64::try_from(i).expect("small"));
-        record.add_attributes([("bytes", bytes()), ("map", map()), ("mixed", mixed()), ("text", AnyValue::from("ü")), ("ratio", AnyValue::Double(0.1)), ("largest", AnyValue::Int(i64::MAX))]);
+        record.add_attributes([
+            ("bytes", bytes()),
+            ("map", map()),
+            ("mixed", mixed()),
+            ("text", AnyValue::from("ü")),
+            ("ratio", AnyValue::Double(0.1)),
+            ("largest", AnyValue::Int(i64::MAX)),
+        ]);
         if let Some(body) = body {
             record.set_body(body);
         }
