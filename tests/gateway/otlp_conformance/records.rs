@@ -153,7 +153,7 @@ async fn a_traces_key_is_its_id_by_setting() {
         let ids: BTreeSet<_> =
             decoded(&record.value).resource_spans[0].scope_spans[0].spans.iter().map(|s| hex::encode(&s.trace_id)).collect();
         let key = String::from_utf8(record.key.clone().expect("a key")).expect("digits");
-        assert_eq!(ids.into_iter().collect::<Vec<_>>(), [key.clone()]);
+        assert_eq!(ids.into_iter().collect::<Vec<_>>(), std::slice::from_ref(&key));
         assert_eq!(record.partition, murmur2(key.as_bytes()) % PARTITIONS);
         keys.insert(key, ());
     }
