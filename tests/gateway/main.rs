@@ -19,6 +19,7 @@ mod lanes;
 mod lanes_kafka;
 mod otlp;
 mod otlp_clients;
+mod otlp_conformance;
 mod parts;
 mod path;
 mod port;

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# short load tests by HTTPS, Kafka, Kafka over WebSocket: error rate, p95, and that every accepted event is in the broker
+# short load tests by HTTPS, Kafka, Kafka over WebSocket, OTLP over HTTP and gRPC: error rate, p95, and that every accepted event is in the broker
 need kafka k6
-https=10s kafka=5s
-[ -z "${SLUICEGATE_FULL:-}" ] || https=60s kafka=60s
+https=10s kafka=5s otlp=5s
+[ -z "${SLUICEGATE_FULL:-}" ] || https=60s kafka=60s otlp=60s
 load() { # WHAT DURATION
   local rc=0
   echo "--- $1"
@@ -12,3 +12,5 @@ load() { # WHAT DURATION
 load https "$https"
 load kafka "$kafka"
 load kafka-websocket "$kafka"
+load otlp-http "$otlp"
+load otlp-grpc "$otlp"

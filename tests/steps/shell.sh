@@ -1,5 +1,5 @@
 # shellcheck shell=bash
 # lints the shell scripts
 need debian:shellcheck
-shellcheck tests/run .ci/run loadtests/run loadtests/*.sh tests/support/*.sh tests/steps/*.sh
+shellcheck tests/run tests/otlp-conformance .ci/run loadtests/run loadtests/*.sh tests/support/*.sh tests/steps/*.sh
 passed 1

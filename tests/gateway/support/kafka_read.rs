@@ -210,13 +210,25 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.expect("the client does not panic")
 }
 
+/// A topic that is new to a client may have no partitions in its eyes for a moment.
+fn ends_of(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    let deadline = Instant::now() + ASK;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, ASK) {
+            Ok(ends) => return ends,
+            Err(error) => assert!(Instant::now() < deadline, "a partition has its ends: {error}"),
+        }
+        consumer.fetch_metadata(Some(topic), ASK).expect("the broker answers");
+    }
+}
+
 fn read_all(consumer: &BaseConsumer, topic: &str) -> Vec<Record> {
     let metadata = consumer.fetch_metadata(None, ASK).expect("the broker answers");
     let known = metadata.topics().iter().find(|known| known.name() == topic).unwrap_or_else(|| panic!("there is no topic {topic}"));
     let mut ends = BTreeMap::new();
     let mut assignment = TopicPartitionList::new();
     for partition in known.partitions() {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ASK).expect("a partition has its ends");
+        let (low, high) = ends_of(consumer, topic, partition.id());
         if low < high {
             ends.insert(partition.id(), high);
             assignment.add_partition_offset(topic, partition.id(), Offset::Offset(low)).expect("an offset");
