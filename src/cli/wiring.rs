@@ -5,7 +5,9 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +21,7 @@ use crate::auth::mint::mint;
 use crate::config::{Config, Loaded};
 use crate::drain::{Drain, Phase};
 use crate::inbox::offline::{self, Filter};
+use crate::sink::find::{self, Findings, Progress, Search};
 use crate::sink::topics;
 use crate::telemetry;
 use crate::units::Secret;
@@ -162,6 +165,17 @@ pub fn topics(loaded: &Loaded, create: bool) -> Result<Vec<Value>, String> {
         .collect())
 }
 
+/// Looks for an event in the topics, until the person who waits has had enough (SIGINT).
+pub fn find(loaded: &Loaded, search: &Search, progress: impl FnMut(&Progress<'_>)) -> Result<Findings, String> {
+    let (runtime, stop) = (runtime()?, Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    // Where signals cannot be heard, they end the process as they always did.
+    runtime.spawn(async move { tokio::signal::ctrl_c().await.is_ok_and(|()| !stopped.swap(true, Ordering::Relaxed)) });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let Config { sink, routes, headers, .. } = &loaded.config;
+    find::find((sink, routes, headers), search, u64::try_from(now).unwrap_or(u64::MAX), &stop, progress)
+}
+
 /// One object for each row, oldest first.
 pub fn inbox_list(loaded: &Loaded, rows: &Rows) -> Result<Vec<Value>, String> {
     let filter = Filter { topic: rows.topic.clone(), poison: rows.poison, limit: rows.limit };
@@ -221,7 +235,7 @@ async fn replay_alone(config: &Config, tiers: Tiers, rows: &Rows, progress: impl
     let drain = Drain::default();
     tiers.inbox.restore(topic(rows)?).await;
     tiers.start(config, &drain).map_err(|error| error.to_string())?;
-    let gates = std::sync::Arc::clone(&tiers.gates);
+    let gates = Arc::clone(&tiers.gates);
     let done = follow(|| std::future::ready(Ok(gates.total())), progress).await;
     drain.enter(Phase::Storing);
     close(tiers).await;
