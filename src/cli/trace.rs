@@ -235,7 +235,10 @@ mod tests {
         let place = of_copy(&copy());
         let text = "in the broker: 0123456789ab.order-17 of users:alice, topic orders, partition 2, offset 41, time 2027-01-15T08:00:00Z, by the door otlp, fragment ab/0/2";
         assert_eq!(place.told(false), text);
-        assert_eq!((&place.json["where"], &place.json["offset"], &place.json["fragment"]), (&json!("broker"), &json!(41), &json!("ab/0/2")));
+        assert_eq!(
+            (&place.json["where"], &place.json["offset"], &place.json["fragment"]),
+            (&json!("broker"), &json!(41), &json!("ab/0/2"))
+        );
         let bare = of_copy(&Copy { principal: None, source: None, fragment: None, value: Some("{}".into()), ..copy() });
         assert_eq!(bare.told(false).lines().nth(1), Some("{}"));
         assert!(bare.json.get("fragment").is_none() && bare.json["value"] == "{}");

@@ -1,7 +1,8 @@
 //! Looks for an event among the records that the broker has, for `sluicegate trace`: the likeliest time first.
 //!
-//! What always holds: nothing is committed, no group is joined and no topic is made; what is read is bounded in time and in
-//! bytes; a value is kept only where it is asked for. Whatever ends the search, the copies that were found are given back.
+//! What always holds: nothing is committed, no group is joined and nobody's topic is made; what is read is bounded in time and
+//! in bytes; a value is kept only where it is asked for; a partition that cannot be read ends the search, and is not passed
+//! over. Whatever ends it, the copies that were found are given back.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -173,7 +174,8 @@ pub fn find(
     Ok(findings)
 }
 
-/// A reader with the producer's address and credentials. Its group is a name that librdkafka wants: it is never joined.
+/// A reader with the producer's address and credentials. Its group is a name that librdkafka wants before it lets anything be
+/// assigned: it asks who would coordinate it, and never joins it.
 fn consumer(settings: &ClientConfig) -> KafkaResult<BaseConsumer<catalog::Quiet>> {
     let mut settings = catalog::without_producers_own(settings);
     settings
@@ -287,11 +289,15 @@ impl<P: FnMut(&Progress<'_>)> Reader<'_, P> {
         let list = TopicPartitionList::from_topic_map(&asked).map_err(failed)?;
         // A topic whose partitions cannot be listed at this moment has none.
         let found = if partitions.is_empty() { list } else { self.consumer.offsets_for_times(list, ASK).map_err(failed)? };
-        let offset = |found: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match (found.error(), found.offset()) {
-            (Ok(()), Offset::Offset(offset)) => Some((found.partition(), offset)),
-            _ => None,
-        };
-        Ok(found.elements().into_iter().filter_map(offset).collect())
+        let mut offsets = Offsets::new();
+        for partition in found.elements() {
+            // One that cannot be asked must not pass for one that has nothing.
+            partition.error().map_err(failed)?;
+            if let Offset::Offset(offset) = partition.offset() {
+                offsets.insert(partition.partition(), offset);
+            }
+        }
+        Ok(offsets)
     }
 
     /// Reads a topic's partitions, each from an offset to before another.

@@ -114,8 +114,10 @@ async fn an_event_of_an_outage_is_found_in_the_inbox_and_then_in_the_broker() {
     let mut kafka = broker().await;
     let gate = Setup::new().shipped().config(ROUTE).broker(&kafka).start().await;
     let (setup, token) = (&gate.setup, gate.token(&["--sub", "me"]).await);
-    eventually("the broker has taken one", DEADLINE, async || (send(&gate, &token, "{\"data\":0}").await["tier"] == "broker").then_some(()))
-        .await;
+    eventually("the broker has taken one", DEADLINE, async || {
+        (send(&gate, &token, "{\"data\":0}").await["tier"] == "broker").then_some(())
+    })
+    .await;
     kafka.shutdown().await;
     let sent = send(&gate, &token, "{\"id\":\"order-18\",\"data\":{\"secret\":1}}").await;
     assert_eq!(sent["tier"], "inbox");
