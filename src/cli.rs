@@ -357,10 +357,11 @@ fn trace(loaded: &Loaded, args: &trace::TraceArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let (begun, bar) = (Instant::now(), ProgressBar::new_spinner());
-    let (places, findings) = trace::broker(loaded, args, |line| {
+    let shown = bar.clone();
+    let (places, findings) = trace::broker(loaded, args, move |line| {
         if begun.elapsed() > QUICK {
-            bar.set_message(line);
-            bar.tick();
+            shown.set_message(line);
+            shown.tick();
         }
     })?;
     bar.finish_and_clear();

@@ -96,7 +96,11 @@ pub(super) fn inbox(loaded: &Loaded, args: &TraceArgs) -> Result<Vec<Place>, Str
 }
 
 /// Where it is in the topics, and how the search ended.
-pub(super) fn broker(loaded: &Loaded, args: &TraceArgs, mut tell: impl FnMut(String)) -> Result<(Vec<Place>, Findings), Failure> {
+pub(super) fn broker(
+    loaded: &Loaded,
+    args: &TraceArgs,
+    mut tell: impl FnMut(String) + Send + 'static,
+) -> Result<(Vec<Place>, Findings), Failure> {
     if loaded.config.sink.brokers.is_empty() {
         let text = "no broker is configured, so only the inbox was looked at: set REDPANDA_BROKERS or sink.brokers";
         return Err(Failure::Refused(text.into()));
@@ -109,7 +113,7 @@ pub(super) fn broker(loaded: &Loaded, args: &TraceArgs, mut tell: impl FnMut(Str
         all_copies: args.all_copies,
         values: args.value,
     };
-    let findings = wiring::find(loaded, &search, |progress| tell(line(progress))).map_err(Failure::Refused)?;
+    let findings = wiring::find(loaded, &search, move |progress| tell(line(progress))).map_err(Failure::Refused)?;
     Ok((findings.copies.iter().map(of_copy).collect(), findings))
 }
 

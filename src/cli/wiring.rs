@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +21,7 @@ use crate::auth::mint::mint;
 use crate::config::{Config, Loaded};
 use crate::drain::{Drain, Phase};
 use crate::inbox::offline::{self, Filter};
-use crate::sink::find::{self, Findings, Progress, Search};
+use crate::sink::find::{self, Ended, Findings, Progress, Search};
 use crate::sink::topics;
 use crate::telemetry;
 use crate::units::Secret;
@@ -166,14 +166,23 @@ pub fn topics(loaded: &Loaded, create: bool) -> Result<Vec<Value>, String> {
 }
 
 /// Looks for an event in the topics, until the person who waits has had enough (SIGINT).
-pub fn find(loaded: &Loaded, search: &Search, progress: impl FnMut(&Progress<'_>)) -> Result<Findings, String> {
-    let (runtime, stop) = (runtime()?, Arc::new(AtomicBool::new(false)));
+pub fn find(loaded: &Loaded, search: &Search, progress: impl FnMut(&Progress<'_>) + Send + 'static) -> Result<Findings, String> {
+    let (config, search, stop) = (loaded.config.clone(), search.clone(), Arc::new(AtomicBool::new(false)));
     let stopped = Arc::clone(&stop);
-    // Where signals cannot be heard, they end the process as they always did.
-    runtime.spawn(async move { tokio::signal::ctrl_c().await.is_ok_and(|()| !stopped.swap(true, Ordering::Relaxed)) });
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let Config { sink, routes, headers, .. } = &loaded.config;
-    find::find((sink, routes, headers), search, u64::try_from(now).unwrap_or(u64::MAX), &stop, progress)
+    let work = move || find::find((&config.sink, &config.routes, &config.headers), &search, SystemTime::now(), &stopped, progress);
+    let runtime = runtime()?;
+    let found = runtime.block_on(async {
+        let mut found = tokio::task::spawn_blocking(work);
+        tokio::select! {
+            found = &mut found => return found,
+            Ok(()) = tokio::signal::ctrl_c() => stop.store(true, Ordering::Relaxed),
+        }
+        // What was found so far is worth a moment; a broker that does not answer is not waited for.
+        let late = || Findings::nothing(0, Ended::Unreachable("stopped while the broker was asked".into()));
+        tokio::time::timeout(LAST_WAIT, found).await.unwrap_or_else(|_| Ok(Ok(late())))
+    });
+    runtime.shutdown_timeout(LAST_WAIT);
+    found.map_err(|error| error.to_string())?
 }
 
 /// One object for each row, oldest first.

@@ -4,32 +4,25 @@
 //! in bytes; a value is kept only where it is asked for; a partition that cannot be read ends the search, and is not passed
 //! over. Whatever ends it, the copies that were found are given back.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+mod reader;
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::error::KafkaResult;
 use serde::Serialize;
 
 use super::{Config, catalog};
-use crate::event::{Topic, is_called, time_in};
+use crate::event::{Topic, time_in};
 use crate::route::{self, RouteConfig};
 use crate::units::{ByteSize, Span};
+use reader::{Found, Reader};
 
 /// How long one question to the broker may take.
 const ASK: Duration = Duration::from_secs(5);
-
-/// A read that brings nothing for so long is given up.
-const STALL: Duration = Duration::from_secs(15);
-
-/// Between two words about the progress.
-const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// How far back the search goes where nobody says.
 const SINCE: u64 = 3_600_000;
@@ -39,15 +32,6 @@ const STEP: u64 = 60_000;
 
 /// An id with a time in it is looked for around that time first: so long before, and so long behind.
 const AROUND: (u64, u64) = (10_000, 60_000);
-
-/// What the OTLP door writes where a request is several records.
-const FRAGMENT: &str = "x-sluicegate-fragment";
-
-/// The offsets of a topic's partitions.
-type Offsets = BTreeMap<i32, i64>;
-
-/// What is left of them to read: from an offset to before another.
-type Left = BTreeMap<i32, (i64, i64)>;
 
 /// What is looked for, and how far.
 #[derive(Debug, Clone)]
@@ -141,37 +125,41 @@ pub struct Findings {
     pub ended: Ended,
 }
 
+impl Findings {
+    /// Of a search that has brought nothing.
+    pub const fn nothing(since_ms: u64, ended: Ended) -> Self {
+        Self { copies: Vec::new(), topics: Vec::new(), since_ms, read: Read { records: 0, bytes: 0 }, ended }
+    }
+}
+
 impl ConsumerContext for catalog::Quiet {}
 
-/// Searches until `stop` is set; blocks. `now_ms` is the time of the call. An error is one of the settings or the arguments.
+/// Searches back from `now`, until `stop` is set; blocks. An error is one of the settings or the arguments.
 pub fn find(
     (config, routes, headers): (&Config, &[RouteConfig], &route::Config),
     search: &Search,
-    now_ms: u64,
+    now: SystemTime,
     stop: &AtomicBool,
     progress: impl FnMut(&Progress<'_>),
 ) -> Result<Findings, String> {
     let settings = config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
     let consumer = consumer(&settings).map_err(|error| format!("librdkafka refuses the settings: {error}"))?;
+    let now_ms = now.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     let made_at = time_in(&search.wanted);
     let since_ms = now_ms.saturating_sub(span(search.since, now_ms, made_at));
-    let mut findings = Findings { copies: Vec::new(), topics: Vec::new(), since_ms, read: Read::default(), ended: Ended::Through };
     let known = match topics(&consumer) {
         Ok(known) => known,
         Err(error) => {
-            findings.ended = Ended::Unreachable(format!("the broker at {} does not answer: {error}", config.brokers.join(",")));
-            return Ok(findings);
+            let why = format!("the broker at {} does not answer: {error}", config.brokers.join(","));
+            return Ok(Findings::nothing(since_ms, Ended::Unreachable(why)));
         }
     };
     let known = wanted_topics(known, search, routes)?;
-    findings.topics = known.iter().map(|(topic, _)| topic.clone()).collect();
     let mut reader = Reader { consumer, search, headers, stop, progress, told: Instant::now(), found: Found::default() };
-    if let Err(ended) = reader.run(&known, &windows(now_ms, since_ms, made_at)) {
-        findings.ended = ended;
-    }
-    findings.read = reader.found.read;
-    findings.copies = reader.found.copies.into_values().collect();
-    Ok(findings)
+    let ended = reader.run(&known, &windows(now_ms, since_ms, made_at)).err().unwrap_or(Ended::Through);
+    let Found { copies, read } = reader.found;
+    let topics = known.into_iter().map(|(topic, _)| topic).collect();
+    Ok(Findings { copies: copies.into_values().collect(), topics, since_ms, read, ended })
 }
 
 /// A reader with the producer's address and credentials. Its group is a name that librdkafka wants before it lets anything be
@@ -234,179 +222,6 @@ fn windows(now_ms: u64, since_ms: u64, made_at: Option<u64>) -> Vec<(u64, Option
         }
         (to, age) = (Some(from), age.saturating_mul(4));
     }
-}
-
-/// Who reads.
-struct Reader<'a, P> {
-    consumer: BaseConsumer<catalog::Quiet>,
-    search: &'a Search,
-    headers: &'a route::Config,
-    stop: &'a AtomicBool,
-    progress: P,
-    told: Instant,
-    found: Found,
-}
-
-/// What was read, and found in it.
-#[derive(Default)]
-struct Found {
-    copies: BTreeMap<(String, i32, i64), Copy>,
-    read: Read,
-}
-
-impl<P: FnMut(&Progress<'_>)> Reader<'_, P> {
-    /// One topic at a time, because the word that a partition is at its end does not say of which topic.
-    fn run(&mut self, topics: &[(String, Vec<i32>)], windows: &[(u64, Option<u64>)]) -> Result<(), Ended> {
-        let mut ends = Vec::new();
-        for (topic, partitions) in topics {
-            ends.push(self.offsets(topic, partitions, Offset::End)?);
-        }
-        for (from, to) in windows {
-            for ((topic, partitions), ends) in topics.iter().zip(&ends) {
-                let from = self.offsets_at(topic, partitions, *from, ends)?;
-                let to = match to {
-                    Some(to) => self.offsets_at(topic, partitions, *to, ends)?,
-                    None => ends.clone(),
-                };
-                let window = from.into_iter().filter_map(|(partition, from)| Some((partition, (from, *to.get(&partition)?))));
-                self.read(topic, window.filter(|(_, (from, to))| from < to).collect())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The first offsets whose records are of that time or later; where there are none, the ends.
-    fn offsets_at(&self, topic: &str, partitions: &[i32], ms: u64, ends: &Offsets) -> Result<Offsets, Ended> {
-        let found = self.offsets(topic, partitions, Offset::Offset(i64::try_from(ms).unwrap_or(i64::MAX)))?;
-        Ok(ends.iter().map(|(partition, end)| (*partition, found.get(partition).map_or(*end, |offset| *offset.min(end)))).collect())
-    }
-
-    /// The offsets of a time in milliseconds, or of the end, where the partitions have them.
-    fn offsets(&self, topic: &str, partitions: &[i32], time: Offset) -> Result<Offsets, Ended> {
-        self.enough()?;
-        let asked = partitions.iter().map(|partition| ((topic.to_owned(), *partition), time)).collect();
-        let failed = |error: KafkaError| Ended::Unreachable(format!("the broker does not say what topic `{topic}` has: {error}"));
-        let list = TopicPartitionList::from_topic_map(&asked).map_err(failed)?;
-        // A topic whose partitions cannot be listed at this moment has none.
-        let found = if partitions.is_empty() { list } else { self.consumer.offsets_for_times(list, ASK).map_err(failed)? };
-        let mut offsets = Offsets::new();
-        for partition in found.elements() {
-            // One that cannot be asked must not pass for one that has nothing.
-            partition.error().map_err(failed)?;
-            if let Offset::Offset(offset) = partition.offset() {
-                offsets.insert(partition.partition(), offset);
-            }
-        }
-        Ok(offsets)
-    }
-
-    /// Reads a topic's partitions, each from an offset to before another.
-    fn read(&mut self, topic: &str, mut left: Left) -> Result<(), Ended> {
-        if left.is_empty() {
-            return Ok(());
-        }
-        let failed = |error: KafkaError| Ended::Unreachable(format!("topic `{topic}` cannot be read: {error}"));
-        let begin = left.iter().map(|(partition, (from, _))| ((topic.to_owned(), *partition), Offset::Offset(*from))).collect();
-        self.consumer.assign(&TopicPartitionList::from_topic_map(&begin).map_err(failed)?).map_err(failed)?;
-        let mut moved = Instant::now();
-        while !left.is_empty() {
-            self.enough()?;
-            self.tell(topic, &left);
-            let done = match self.consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => self.found.take(&message, self.headers, self.search, &mut left),
-                Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
-                Some(Err(error)) if is_final(&error) => return Err(failed(error)),
-                // librdkafka tries again by itself, and the clock runs.
-                _ if moved.elapsed() > STALL => {
-                    return Err(Ended::Unreachable(format!("the broker stopped answering while topic `{topic}` was read")));
-                }
-                _ => continue,
-            };
-            moved = Instant::now();
-            if let Some(partition) = done.filter(|partition| left.remove(partition).is_some()) {
-                self.rest(topic, partition).map_err(failed)?;
-            }
-        }
-        self.enough()
-    }
-
-    /// What lies behind the window is not fetched for nothing.
-    fn rest(&self, topic: &str, partition: i32) -> KafkaResult<()> {
-        let mut read = TopicPartitionList::new();
-        read.add_partition(topic, partition);
-        self.consumer.pause(&read)
-    }
-
-    /// An error: the search ends here.
-    fn enough(&self) -> Result<(), Ended> {
-        if !self.found.copies.is_empty() && !self.search.all_copies {
-            return Err(Ended::Found);
-        }
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Ended::Stopped);
-        }
-        if self.found.read.bytes >= self.search.max_bytes.get() {
-            return Err(Ended::Bound);
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, topic: &str, left: &BTreeMap<i32, (i64, i64)>) {
-        if self.told.elapsed() < TELL_EVERY {
-            return;
-        }
-        self.told = Instant::now();
-        let left = left.iter().map(|(partition, (from, to))| (*partition, to - from)).collect();
-        (self.progress)(&Progress { read: self.found.read, topic, left });
-    }
-}
-
-impl Found {
-    /// Counts a record, and keeps it if it is one of the event's; the partition that is read to its end with it.
-    fn take(&mut self, message: &BorrowedMessage<'_>, names: &route::Config, search: &Search, left: &mut Left) -> Option<i32> {
-        let (partition, offset) = (message.partition(), message.offset());
-        let Some((at, to)) = left.get_mut(&partition).filter(|(_, to)| offset < *to) else { return Some(partition) };
-        *at = offset + 1;
-        self.read.records += 1;
-        self.read.bytes += size(message);
-        if let Some(copy) = copy_of(message, names, search) {
-            self.copies.insert((copy.topic.clone(), partition, offset), copy);
-        }
-        (*at == *to).then_some(partition)
-    }
-}
-
-/// Whether trying again brings nothing.
-fn is_final(error: &KafkaError) -> bool {
-    let refused = [Code::TopicAuthorizationFailed, Code::Authentication, Code::SaslAuthenticationFailed, Code::UnknownTopicOrPartition];
-    matches!(error, KafkaError::MessageConsumptionFatal(_))
-        || matches!(error, KafkaError::MessageConsumption(code) if refused.contains(code))
-}
-
-fn size(message: &BorrowedMessage<'_>) -> u64 {
-    let headers = message.headers().into_iter().flat_map(Headers::iter);
-    let headers: usize = headers.map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum();
-    // A record is never nothing: a tombstone without a key counts too.
-    (message.key_len() + message.payload_len() + headers).max(1) as u64
-}
-
-/// The record as a copy, if it is one of the event that is looked for.
-fn copy_of(message: &BorrowedMessage<'_>, names: &route::Config, search: &Search) -> Option<Copy> {
-    let headers = message.headers()?;
-    let header = |name: &str| headers.iter().filter(|_| !name.is_empty()).find(|header| header.key == name)?.value;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let id = std::str::from_utf8(header(&names.id)?).ok().filter(|id| is_called(id, &search.wanted))?;
-    Some(Copy {
-        id: id.to_owned(),
-        topic: message.topic().to_owned(),
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp_ms: message.timestamp().to_millis(),
-        principal: header(&names.principal).map(text),
-        source: header(&names.source).map(text),
-        fragment: header(FRAGMENT).map(text),
-        value: message.payload().filter(|_| search.values).map(text),
-    })
 }
 
 #[cfg(test)]

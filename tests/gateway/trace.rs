@@ -1,6 +1,13 @@
 //! `sluicegate trace`: the place that it names is the place that the event is in, at every station of its way.
 
+use std::time::{Duration, SystemTime};
+
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::support::gate::{Gate, Ran, Setup};
 use super::support::kafka::Kafka;
@@ -168,4 +175,86 @@ async fn what_was_set_aside_is_found_with_the_reason() {
     assert_eq!((&found["reason"], &found["principal"], &found["state"]), (&json!("invalid_record"), &json!("dev:me"), &json!("poison")));
     let said = gate.setup.run(&["trace", id(&sent)]).await;
     assert!(said.status == 0 && said.stdout.starts_with("set aside: ") && said.stdout.contains("invalid_record"), "{said:?}");
+}
+
+/// Scenario: an event with a time of its sender's, five hours ago, between others of now and of three hours ago.
+/// Guarantees: it is found as far back as is asked for, and no further.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_back_it_looks_goes_by_the_records_time() {
+    let kafka = Kafka::start().await;
+    kafka.create_topic("events", 1, &[]).await;
+    let gate = Setup::new().config(ROUTE).broker(&kafka).start().await;
+    let (setup, token) = (&gate.setup, gate.token(&["--sub", "me"]).await);
+    for (key, hours) in [("old", 5), ("between", 3), ("new", 0)] {
+        let time = OffsetDateTime::from(SystemTime::now() - Duration::from_secs(hours * 3_600)).format(&Rfc3339).expect("a time");
+        send(&gate, &token, &format!("{{\"id\":\"{key}\",\"data\":1,\"time\":\"{time}\"}}")).await;
+    }
+    assert_eq!(only(setup, &["new"]).await["offset"], 2);
+    assert_eq!(trace(setup, &["old"]).await.0, 1, "an hour, where nobody says");
+    let short = setup.run(&["trace", "old", "--since", "4h"]).await;
+    assert!(short.status == 1 && short.stderr.contains("not in 2 records"), "{short:?}");
+    assert_eq!(only(setup, &["old", "--since", "1d"]).await["offset"], 0);
+}
+
+/// Scenario: a topic with what others have written, by transactions whose marks take offsets, and records with other headers.
+/// Guarantees: the search comes to its end all the same, sees what is not committed, and shows which fragment a record is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_write_beside_it_does_not_stop_the_search() {
+    let kafka = Kafka::start().await;
+    kafka.create_topic("events", 1, &[]).await;
+    let brokers = kafka.brokers();
+    let write = move || {
+        let mut config = ClientConfig::new();
+        let producer: BaseProducer =
+            config.set("bootstrap.servers", &brokers).set("transactional.id", "other").create().expect("a producer");
+        producer.init_transactions(DEADLINE).expect("a coordinator");
+        for (id, commit) in [("one", true), ("two", false)] {
+            producer.begin_transaction().expect("a transaction");
+            let header = |key, value| Header { key, value: Some(value) };
+            let headers = OwnedHeaders::new().insert(header("x-id", id)).insert(header("x-sluicegate-fragment", "ab/1/2"));
+            producer.send(BaseRecord::<(), str>::to("events").payload("1").headers(headers)).map_err(|(error, _)| error).expect("room");
+            producer.send(BaseRecord::<(), str>::to("events").payload("2")).map_err(|(error, _)| error).expect("room");
+            producer.flush(DEADLINE).expect("the broker has it");
+            let ended = if commit { producer.commit_transaction(DEADLINE) } else { producer.abort_transaction(DEADLINE) };
+            ended.expect("the transaction ends");
+        }
+    };
+    tokio::task::spawn_blocking(write).await.expect("it is written");
+    let setup = Setup::new().config(ROUTE).broker(&kafka).env("SLUICEGATE__HEADERS__ID", "x-id");
+    let found = only(&setup, &["one", "--all-copies"]).await;
+    assert_eq!((&found["offset"], &found["fragment"], &found["principal"]), (&json!(0), &json!("ab/1/2"), &Value::Null));
+    assert_eq!(only(&setup, &["two"]).await["offset"], 3);
+    let nothing = setup.run(&["trace", "three"]).await;
+    assert!(nothing.status == 1 && nothing.stderr.contains("`three` was not found in 4 records"), "{nothing:?}");
+    assert!(nothing.stderr.contains("there is no inbox in `data`"), "{nothing:?}");
+}
+
+/// Scenario: two topics of three partitions with a record for every 30 s of three hours, each with a copy of the same event.
+/// Guarantees: every record is read once, from the first to the last, whatever the steps are that the search goes back in.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_steps_back_read_every_record_once() {
+    const RECORDS: i64 = 360;
+    let kafka = Kafka::start().await;
+    for topic in ["events", "others"] {
+        kafka.create_topic(topic, 3, &[]).await;
+    }
+    let (brokers, now) = (kafka.brokers(), OffsetDateTime::now_utc().unix_timestamp() * 1_000);
+    let write = move || {
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("a producer");
+        for (step, topic) in (1..=RECORDS).rev().flat_map(|step| [(step, "events"), (step, "others")]) {
+            let headers = OwnedHeaders::new().insert(Header { key: "x-deml-event-id", value: Some("0123456789ab.same") });
+            let record = BaseRecord::<(), str>::to(topic).payload("1").headers(headers).timestamp(now - step * 30_000);
+            producer.send(record.partition(i32::try_from(step % 3).expect("a partition"))).map_err(|(error, _)| error).expect("room");
+        }
+        producer.flush(DEADLINE).expect("the broker has them");
+    };
+    tokio::task::spawn_blocking(write).await.expect("they are written");
+    let setup = Setup::new().config("[[routes]]\ntopic = \"*\"\n").broker(&kafka);
+    let nothing = setup.run(&["trace", "other", "--since", "4h"]).await;
+    assert!(nothing.status == 1 && nothing.stderr.contains(&format!("in {} records", 2 * RECORDS)), "{nothing:?}");
+    let (_, places, _) = trace(&setup, &["same", "--all-copies", "--since", "4h"]).await;
+    assert_eq!(places.len(), 2 * usize::try_from(RECORDS).expect("a number"));
+    let (_, places, _) = trace(&setup, &["same", "--all-copies", "--since", "4h", "--topic", "others"]).await;
+    assert_eq!(places.len(), usize::try_from(RECORDS).expect("a number"));
+    assert!(only(&setup, &["same"]).await["offset"].as_i64() >= Some(RECORDS / 3 - 3), "the newest are looked at first");
 }
