@@ -1,12 +1,13 @@
 //! The commands: arguments in, text and an exit code out.
 //!
 //! What always holds: this file alone prints (`password` asks); the exit code is 0 for done, 1 for a failure, 2 for mistakes in the
-//! configuration and 64 for arguments that are not understood.
+//! configuration, 3 for a broker that does not answer (`trace`) and 64 for arguments that are not understood.
 // The one place that speaks to the person at the terminal.
 #![allow(clippy::print_stderr)]
 
 mod clients;
 mod password;
+mod trace;
 mod user;
 mod wiring;
 
@@ -15,6 +16,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,7 +31,11 @@ use wiring::{Rows, Welcome};
 
 const FAILED: u8 = 1;
 const MISTAKES: u8 = 2;
+const UNREACHABLE: u8 = 3;
 const USAGE: u8 = 64;
+
+/// What is over sooner shows no progress.
+const QUICK: Duration = Duration::from_secs(1);
 
 const LONG_ABOUT: &str = "\
 Takes events over HTTPS and answers only when they are in the broker (acks=all) or durably in the inbox.
@@ -43,6 +49,7 @@ Examples:
   REDPANDA_BROKERS=127.0.0.1:9092 sluicegate              the same, with a broker
   sluicegate topics --create                              make the routes' topics that the broker lacks
   sluicegate --config config/deml.toml check              is the configuration right, and what is in force?
+  sluicegate trace order-17                               where is this event now?
   sluicegate token --sub worker --topics 'orders,tele-*'  a token for a service
   sluicegate user add alice --topics orders --generate    a name and a password for somebody without tokens
 
@@ -61,7 +68,8 @@ Variables of the platform:
   CORS_ALLOWED_ORIGINS       https://a.example,https://b.example
   STRUCTURED_LOGS, K_SERVICE JSON log lines
 
-Exit status: 0 done, 1 failed, 2 mistakes in the configuration (one line each), 64 arguments not understood.";
+Exit status: 0 done, 1 failed, 2 mistakes in the configuration (one line each), 3 the broker does not answer (trace), \
+64 arguments not understood.";
 
 /// The edge gateway for Kafka: events in, durably acknowledged.
 #[derive(Parser)]
@@ -102,6 +110,9 @@ enum Command {
     /// What waits in the inbox
     #[command(subcommand)]
     Inbox(Inbox),
+    /// Show where an event is: in the inbox, set aside, or in which topic, partition and offset of the broker
+    #[command(after_help = trace::HELP)]
+    Trace(trace::TraceArgs),
     /// Print the completions of a shell
     Completions {
         /// Which shell
@@ -183,6 +194,8 @@ enum Failure {
     Refused(String),
     Usage(String),
     Failed(String),
+    /// The broker does not answer.
+    Unreachable(String),
 }
 
 impl From<String> for Failure {
@@ -226,6 +239,10 @@ impl Failure {
                 eprintln!("sluicegate: {text}");
                 FAILED.into()
             }
+            Self::Unreachable(text) => {
+                eprintln!("sluicegate: {text}");
+                UNREACHABLE.into()
+            }
         }
     }
 }
@@ -246,6 +263,7 @@ impl Cli {
             Command::Inbox(Inbox::Show { name }) => show(&load(file)?, &name),
             Command::Inbox(Inbox::Replay(args)) => replay(&load(file)?, &args),
             Command::Inbox(Inbox::Purge { rows, poison, yes }) => purge(&load(file)?, &rows, poison, yes),
+            Command::Trace(args) => trace(&load(file)?, &args),
             Command::Completions { shell } => completions(shell),
         }
     }
@@ -328,6 +346,30 @@ fn purge(loaded: &Loaded, args: &SomeRows, poison: bool, yes: bool) -> Result<()
     }
     let purged = wiring::inbox_purge(loaded, &Rows { topic: args.topic.clone(), poison, ..Rows::default() })?;
     if args.json { say(&serde_json::json!({ "purged": purged }).to_string()) } else { say(&format!("{purged} rows deleted")) }
+}
+
+fn trace(loaded: &Loaded, args: &trace::TraceArgs) -> Result<(), Failure> {
+    let show = |places: &[trace::Place]| places.iter().try_for_each(|place| say(&place.told(args.json)));
+    let kept = trace::inbox(loaded, args).map_err(|why| eprintln!("sluicegate: {why}")).ok();
+    show(kept.as_deref().unwrap_or_default())?;
+    let before = kept.map(|places| places.len());
+    if before.is_some_and(|places| places > 0) && !args.all_copies {
+        return Ok(());
+    }
+    let (begun, bar) = (Instant::now(), ProgressBar::new_spinner());
+    let shown = bar.clone();
+    let (places, findings) = trace::broker(loaded, args, move |line| {
+        if begun.elapsed() > QUICK {
+            shown.set_message(line);
+            shown.tick();
+        }
+    })?;
+    bar.finish_and_clear();
+    show(&places)?;
+    match trace::verdict(args, before, &findings)? {
+        count if args.all_copies && !args.json => say(&count),
+        _ => Ok(()),
+    }
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {

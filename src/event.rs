@@ -130,6 +130,17 @@ impl fmt::Debug for EventId {
     }
 }
 
+/// Whether a person who writes `wanted` means the event of this id: by the whole of it, or by the client's key in it.
+pub fn is_called(id: &str, wanted: &str) -> bool {
+    let is_hash = |hash: &str| hash.len() == 12 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    id == wanted || id.split_once('.').is_some_and(|(hash, key)| key == wanted && is_hash(hash))
+}
+
+/// When an id was made, in milliseconds since 1970, if it has that in it.
+pub fn time_in(id: &str) -> Option<u64> {
+    ulid::Ulid::from_string(id).ok().map(|id| id.timestamp_ms())
+}
+
 /// Record headers, in order; a name may repeat.
 pub type Headers = Vec<(String, Bytes)>;
 
@@ -236,6 +247,15 @@ mod tests {
     fn a_client_key_is_scoped_to_its_principal() {
         let key = ClientKey::new("order-17").expect("a key");
         assert_eq!(EventId::scoped("0123456789ab", &key).as_str(), "0123456789ab.order-17");
+        for (id, wanted, is) in [
+            ("0123456789ab.order-17", "0123456789ab.order-17", true),
+            ("0123456789ab.order-17", "order-17", true),
+            ("0123456789ab.a.order-17", "order-17", false),
+            ("0123456789ab.order-17", "17", false),
+            ("somebody.order-17", "order-17", false),
+        ] {
+            assert_eq!(is_called(id, wanted), is, "{id} {wanted}");
+        }
         assert!(ClientKey::new("a\nb").is_err());
         assert!(ClientKey::new(&"k".repeat(129)).is_err());
     }

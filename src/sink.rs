@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod catalog;
 mod config;
+pub mod find;
 pub mod flight;
 pub mod forward;
 mod producer;

@@ -5,7 +5,9 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +21,7 @@ use crate::auth::mint::mint;
 use crate::config::{Config, Loaded};
 use crate::drain::{Drain, Phase};
 use crate::inbox::offline::{self, Filter};
+use crate::sink::find::{self, Ended, Findings, Progress, Search};
 use crate::sink::topics;
 use crate::telemetry;
 use crate::units::Secret;
@@ -162,6 +165,26 @@ pub fn topics(loaded: &Loaded, create: bool) -> Result<Vec<Value>, String> {
         .collect())
 }
 
+/// Looks for an event in the topics, until the person who waits has had enough (SIGINT).
+pub fn find(loaded: &Loaded, search: &Search, progress: impl FnMut(&Progress<'_>) + Send + 'static) -> Result<Findings, String> {
+    let (config, search, stop) = (loaded.config.clone(), search.clone(), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let work = move || find::find((&config.sink, &config.routes, &config.headers), &search, SystemTime::now(), &stopped, progress);
+    let runtime = runtime()?;
+    let found = runtime.block_on(async {
+        let mut found = tokio::task::spawn_blocking(work);
+        tokio::select! {
+            found = &mut found => return found,
+            Ok(()) = tokio::signal::ctrl_c() => stop.store(true, Ordering::Relaxed),
+        }
+        // What was found so far is worth a moment; a broker that does not answer is not waited for.
+        let late = || Findings::nothing(0, Ended::Unreachable("stopped while the broker was asked".into()));
+        tokio::time::timeout(LAST_WAIT, found).await.unwrap_or_else(|_| Ok(Ok(late())))
+    });
+    runtime.shutdown_timeout(LAST_WAIT);
+    found.map_err(|error| error.to_string())?
+}
+
 /// One object for each row, oldest first.
 pub fn inbox_list(loaded: &Loaded, rows: &Rows) -> Result<Vec<Value>, String> {
     let filter = Filter { topic: rows.topic.clone(), poison: rows.poison, limit: rows.limit };
@@ -221,7 +244,7 @@ async fn replay_alone(config: &Config, tiers: Tiers, rows: &Rows, progress: impl
     let drain = Drain::default();
     tiers.inbox.restore(topic(rows)?).await;
     tiers.start(config, &drain).map_err(|error| error.to_string())?;
-    let gates = std::sync::Arc::clone(&tiers.gates);
+    let gates = Arc::clone(&tiers.gates);
     let done = follow(|| std::future::ready(Ok(gates.total())), progress).await;
     drain.enter(Phase::Storing);
     close(tiers).await;

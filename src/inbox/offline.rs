@@ -1,11 +1,11 @@
-//! The inbox read beside its gate, for `sluicegate inbox list` and `show`: a person's view of the rows.
+//! The inbox read beside its gate, for `sluicegate inbox list`, `show` and `sluicegate trace`: a person's view of the rows.
 
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
-use crate::event::Topic;
+use crate::event::{Topic, is_called};
 
 use super::file;
 use super::row::{self, Content};
@@ -73,6 +73,9 @@ pub struct ShownRecord {
 /// What `show` decompresses of a batch at most.
 const SHOWN_BYTES: usize = 64 << 20;
 
+/// Rows that `trace` looks into at most.
+const TRACED: u32 = 1_000;
+
 /// Which rows.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -106,6 +109,29 @@ pub fn show(dir: &Path, wanted: &str) -> Result<Option<Shown>, String> {
     let connection = open(dir)?;
     let found = find(&connection, wanted).map_err(|error| said(dir, &error))?;
     Ok(found.map(|(entry, body)| shown(entry, &body)))
+}
+
+/// The rows of an event, oldest first: by its id, by the client's key in it, or by a row's name.
+pub fn trace(dir: &Path, wanted: &str, topic: Option<&Topic>) -> Result<Vec<Shown>, String> {
+    let connection = open(dir)?;
+    let name = hex::decode(wanted).unwrap_or_default();
+    // The end of an id, as it stands in a body's first line; what only looks like it is left out below.
+    let quoted = serde_json::Value::from(wanted).to_string();
+    let end = quoted.get(1..).unwrap_or_default().as_bytes();
+    let sql = format!("SELECT * FROM ({ROWS} UNION ALL {POISON}) WHERE name = ?3 OR instr(body, ?4) > 0 ORDER BY at, seq LIMIT {TRACED}");
+    let read = || -> rusqlite::Result<Vec<Shown>> {
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query(params![topic.map(Topic::as_str), super::writer::now_ms(), name, end])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let entry = entry(row)?;
+            if entry.name.eq_ignore_ascii_case(wanted) || is_called(&entry.id, wanted) {
+                found.push(shown(entry, &row.get::<_, Vec<u8>>(8)?));
+            }
+        }
+        Ok(found)
+    };
+    read().map_err(|error| said(dir, &error))
 }
 
 fn find(connection: &Connection, wanted: &str) -> rusqlite::Result<Option<(Entry, Vec<u8>)>> {

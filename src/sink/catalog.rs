@@ -304,11 +304,16 @@ impl Source {
 
 /// An administrative connection with the producer's address and credentials.
 pub(super) fn admin(settings: &ClientConfig) -> KafkaResult<AdminClient<Quiet>> {
+    AdminClient::from_config_and_context(&without_producers_own(settings), Quiet)
+}
+
+/// The address and the credentials, without what a producer alone has a use for.
+pub(super) fn without_producers_own(settings: &ClientConfig) -> ClientConfig {
     let mut settings = settings.clone();
     for producers_own in ["acks", "enable.idempotence", "message.timeout.ms", "compression.type", "linger.ms"] {
         settings.remove(producers_own);
     }
-    AdminClient::from_config_and_context(&settings, Quiet)
+    settings
 }
 
 fn bounds_of(config: &ConfigResource) -> Bounds {

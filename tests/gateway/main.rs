@@ -26,6 +26,7 @@ mod port;
 mod support;
 mod surface;
 mod topics;
+mod trace;
 mod upstream;
 mod users;
 mod vectors_jose;
