@@ -1,0 +1,79 @@
+//! The checker's own proof: bugs planted between the log and the broker, each of which it must find.
+
+use std::time::Duration;
+
+use crate::support::gate::Gate;
+use crate::support::stopwatch::{Stopwatch, Took};
+
+use super::liar::{Liar, Lie};
+use super::load::{Load, seed};
+use super::rules::Verdict;
+use super::{Stage, seen, token};
+
+/// More than one event in which one is lied about, from each place where the first lie may be.
+const EVENTS: u64 = 12_000;
+
+/// How soon a bug must be found.
+const FOUND: Duration = Duration::from_secs(60);
+
+/// Sends by way of the lying door, which then dies, and asks the checker. Gives how many events were lied about, and how long
+/// it took until the verdict.
+async fn verdict(lie: Lie, events: u64) -> (Verdict, usize, Took) {
+    let stage = Stage::new().await;
+    let gate: Gate = stage.setup.clone().patient().start().await;
+    let seed = seed(&format!("{lie:?}"));
+    let liar = Liar::before(&gate, lie, seed).await;
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 32, 100, seed).through(&liar.url());
+    let watch = Stopwatch::start();
+    let mut running = load.start(&gate, Some(events));
+    let tally = load.join(&mut running).await;
+    assert_eq!((tally.errors.len(), tally.refused.len()), (0, 0), "{tally:?}");
+    let lies = liar.lies();
+    drop(liar);
+    stage.replayed(&gate).await;
+    let verdict = stage.verdict().await;
+    let took = watch.read();
+    (verdict, lies, took)
+}
+
+/// A bug is planted, and one rule at least must have offenders.
+async fn is_found(lie: Lie, offenders: impl Fn(&Verdict) -> &[String]) {
+    let (verdict, lies, took) = verdict(lie, EVENTS).await;
+    assert!(lies > 0, "it has lied: {verdict}");
+    let found = offenders(&verdict).len();
+    seen("planted", &format!("{lie:?}: {lies} lies in {EVENTS} events, {found} found {took} after the first event was sent"));
+    assert!(found > 0, "{lie:?} is not found: {verdict}\n{}", verdict.table());
+    assert!(took.own() <= FOUND, "{took}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lying_door_that_does_not_lie_is_clean() {
+    let (verdict, lies, _) = verdict(Lie::None, 2_000).await;
+    assert_eq!(lies, 0);
+    assert!(verdict.is_clean() && verdict.acked > 1_500, "{verdict}\n{}", verdict.table());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_accepted_event_in_ten_thousand_that_is_dropped_is_found() {
+    is_found(Lie::Drop, |verdict| &verdict.lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_before_the_commit_is_found_after_a_crash() {
+    is_found(Lie::AckBeforeCommit, |verdict| &verdict.lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_delivered_twice_although_nothing_was_broken_is_found() {
+    is_found(Lie::Duplicate, |verdict| &verdict.twice).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_under_another_topic_is_found() {
+    is_found(Lie::SwapTopics, |verdict| &verdict.mismatched).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_is_found() {
+    is_found(Lie::FlipBit, |verdict| &verdict.mismatched).await;
+}
