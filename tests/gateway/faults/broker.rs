@@ -24,6 +24,7 @@ const MOST_COPIES: usize = 5;
 async fn without_a_fault_every_accepted_event_is_in_the_broker_exactly_once() {
     let stage = Stage::new().await;
     let gate = stage.setup.clone().patient().start().await;
+    stage.ledger.patient();
     let mut load = Load::new(&stage.ledger, &token(&gate).await, CONNECTIONS, 100, seed("no fault"));
     let started = Instant::now();
     let mut running = load.start(&gate, Some(EVENTS));

@@ -267,8 +267,10 @@ async fn with_broker_and_inbox_away_everything_is_refused_in_time_and_memory_sta
     let tally = load.end(running).await;
     let grown = resident_kib(&gate).saturating_sub(before) >> 10;
     assert_unavailable(&post(&gate, &token, &stage.ledger, "gamma", 1, 100).await);
-    assert_eq!((stage.ledger.acked(), tally.errors.len()), (acked, 0), "{tally:?}");
-    assert!(tally.refused.len() + tally.held_up > 0 && tally.refused.iter().all(|refused| refused.starts_with("503 ")), "{tally:?}");
+    assert_eq!((stage.ledger.acked(), &tally.errors), (acked, &Vec::new()), "nothing is accepted, everything is answered");
+    // Where a batch holds what can never be accepted beside what can, each event has its own refusal, and the status is 207.
+    let other: Vec<_> = tally.refused.iter().filter(|refused| !refused.starts_with("503 ") && !refused.starts_with("207 ")).collect();
+    assert!(tally.refused.len() > 100 && other.is_empty(), "{} refused, {other:?}", tally.refused.len());
     assert!(grown <= MOST_GROWTH_MIB, "{grown} MiB more");
 
     std::fs::remove_file(&file).expect("a file of ours");

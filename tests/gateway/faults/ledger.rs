@@ -4,7 +4,7 @@
 //! the inbox; kept in memory is only what a scenario waits for.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ pub struct Ledger {
     dir: TempDir,
     accepted: Mutex<Accepted>,
     stalls: AtomicU64,
+    patient: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ impl Default for Ledger {
     fn default() -> Self {
         let dir = tempfile::Builder::new().prefix("sluicegate-attempts-").tempdir().expect("a temporary folder");
         let log = Log::create(&dir.path().join("attempts.jsonl"));
-        Self { log, dir, accepted: Mutex::default(), stalls: AtomicU64::new(0) }
+        Self { log, dir, accepted: Mutex::default(), stalls: AtomicU64::new(0), patient: AtomicBool::new(false) }
     }
 }
 
@@ -65,9 +66,15 @@ impl Ledger {
         self.log.write(&Line::Outcome { sha256: name.clone(), at: self.log.now(), stalled: micros(took.stalled), outcome });
     }
 
-    /// Writes down that the machine stood still during an answer, if it did: what it does to a gate is a fault like others.
+    /// The gate is a patient one: a machine that stands still explains nothing.
+    pub fn patient(&self) {
+        self.patient.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes down that the machine stood still during an answer, if it did: what that does to a gate as it is shipped is a
+    /// fault like others.
     pub fn stalled(&self, took: Took) {
-        if took.stalled < STALL {
+        if took.stalled < STALL || self.patient.load(Ordering::Relaxed) {
             return;
         }
         let fault = format!("the machine stalled, {}", self.stalls.fetch_add(1, Ordering::Relaxed));

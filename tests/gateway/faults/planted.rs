@@ -21,6 +21,7 @@ const FOUND: Duration = Duration::from_secs(60);
 async fn verdict(lie: Lie, events: u64) -> (Verdict, usize, Took) {
     let stage = Stage::new().await;
     let gate: Gate = stage.setup.clone().patient().start().await;
+    stage.ledger.patient();
     let seed = seed(&format!("{lie:?}"));
     let liar = Liar::before(&gate, lie, seed).await;
     let mut load = Load::new(&stage.ledger, &token(&gate).await, 32, 100, seed).through(&liar.url());
