@@ -257,10 +257,13 @@ fn is_broken(history: &History, from: u64, to: u64) -> bool {
     history.windows.iter().any(|(broken, healed)| *broken <= to && *healed >= from)
 }
 
+/// The numbers of a key's events, each with its partition and offset.
+type Lane = Vec<(u64, (i32, i64))>;
+
 /// The first copies of what one sender had acknowledged lie in one partition, in the order of its numbers. This holds
 /// under faults too, which is more than is asked.
 fn in_order(history: &History, lying: &HashMap<&str, Vec<&Found>>, verdict: &mut Verdict) {
-    let mut lanes: BTreeMap<(&str, &str), Vec<(u64, (i32, i64))>> = BTreeMap::new();
+    let mut lanes: BTreeMap<(&str, &str), Lane> = BTreeMap::new();
     for (name, story) in &history.stories {
         let places = lying.get(name.as_str()).into_iter().flatten().filter_map(|found| match found.place {
             Place::Broker { partition, offset } => Some((partition, offset)),

@@ -97,7 +97,7 @@ impl Stage {
 
     fn with(kafka: Kafka) -> Self {
         let setup = Setup::new().shipped().config(CONFIG).broker(&kafka);
-        Self { kafka, inbox: setup.path("data/inbox.db"), setup, ledger: Arc::default(), deadline: NO_HANG }
+        Self { kafka, inbox: setup.path("data/inbox.db"), setup, ledger: Ledger::begin(), deadline: NO_HANG }
     }
 
     /// What the checker says of broker and inbox.

@@ -5,12 +5,12 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::stopwatch::Took;
+use crate::support::stopwatch::{Stopwatch, Took};
 
 use super::log::{Attempt, Line, Log, Outcome, micros, sha256};
 use super::rules::Verdict;
@@ -18,8 +18,10 @@ use super::rules::Verdict;
 /// What names an attempt: the hash of its value.
 pub type Name = String;
 
-/// What a machine may be late by before that counts as a fault of its own.
-const STALL: Duration = Duration::from_millis(100);
+/// How often the machine is looked at, and what it may be late by in that time before this counts as a fault of its own: a
+/// quarter of what a broker may take before events take the inbox.
+const LOOK: Duration = Duration::from_secs(1);
+const STALL: Duration = Duration::from_millis(250);
 
 /// The log of all attempts of a scenario.
 #[derive(Debug)]
@@ -47,6 +49,22 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    /// A new one, into which the machine's own faults are written as long as it is there.
+    pub fn begin() -> Arc<Self> {
+        let ledger = Arc::new(Self::default());
+        let watched = Arc::downgrade(&ledger);
+        tokio::spawn(async move {
+            while watched.strong_count() > 0 {
+                let watch = Stopwatch::start();
+                tokio::time::sleep(LOOK).await;
+                if let Some(ledger) = watched.upgrade() {
+                    ledger.stalled(watch.read());
+                }
+            }
+        });
+        ledger
+    }
+
     /// Writes an attempt down. Comes before the send.
     pub fn attempt(&self, value: &[u8], attempt: Attempt) -> Name {
         let sha256 = sha256(value);
@@ -71,9 +89,8 @@ impl Ledger {
         self.patient.store(true, Ordering::Relaxed);
     }
 
-    /// Writes down that the machine stood still during an answer, if it did: what that does to a gate as it is shipped is a
-    /// fault like others.
-    pub fn stalled(&self, took: Took) {
+    /// Writes down that the machine stood still, if it did: what that does to a gate as it is shipped is a fault like others.
+    fn stalled(&self, took: Took) {
         if took.stalled < STALL || self.patient.load(Ordering::Relaxed) {
             return;
         }

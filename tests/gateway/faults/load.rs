@@ -217,7 +217,6 @@ impl Line {
                 }
                 Err(error) => {
                     let took = watch.read();
-                    self.ledger.stalled(took);
                     names.iter().for_each(|name| self.ledger.outcome(name, Outcome::Unknown { why: error.clone() }, took));
                     tally.errors.push(format!("after {took}: {error}"));
                     break;
@@ -300,7 +299,6 @@ fn note(ledger: &Ledger, names: &[Name], answer: &Answer, took: Took, tally: &mu
             tally.refused.push(format!("{} after {took}: {}", answer.status, answer.text().chars().take(300).collect::<String>()));
         }
     }
-    ledger.stalled(took);
     names.iter().zip(outcomes).for_each(|(name, outcome)| ledger.outcome(name, outcome, took));
 }
 
