@@ -78,3 +78,44 @@ async fn an_event_under_another_topic_is_found() {
 async fn a_flipped_bit_is_found() {
     is_found(Lie::FlipBit, |verdict| &verdict.mismatched).await;
 }
+
+/// Scenario: without a broker the inbox takes events, and the gate dies, so that they stay there; the broker comes back.
+/// Then, by hand, one row is set aside, one taken out, one put under another topic, and one has a byte more.
+/// Guarantees: what the inbox holds is not lost, nor is what was set aside; each of the others is found, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_inbox_holds_is_not_lost_and_what_is_taken_out_of_it_is() {
+    let mut stage = Stage::new().await;
+    let mut gate = stage.setup.start().await;
+    let token = token(&gate).await;
+    stage.kill_broker();
+    let mut load = Load::new(&stage.ledger, &token, 8, 10, seed("inbox"));
+    let mut running = load.start(&gate, Some(200));
+    load.join(&mut running).await;
+    gate.kill_9();
+    stage.restart_broker().await;
+    let verdict = stage.verdict().await;
+    verdict.assert_clean();
+    assert!(verdict.acked > 100, "{verdict}");
+    assert_eq!((verdict.by_inbox, verdict.rows, verdict.records), (verdict.acked, verdict.acked, 0), "{verdict}");
+
+    let inbox = rusqlite::Connection::open(&stage.inbox).expect("nobody else has it");
+    let by_hand = |sql: &str| inbox.execute_batch(sql).expect("its tables are known");
+    by_hand(
+        "INSERT INTO poison SELECT seq, name, topic, partition, arrival, attempts, at, at, 'by hand', body FROM rows ORDER BY seq LIMIT 1;
+         DELETE FROM rows WHERE seq = (SELECT min(seq) FROM rows);",
+    );
+    let verdict = stage.verdict().await;
+    verdict.assert_clean();
+    assert_eq!(verdict.rows, verdict.acked, "{verdict}");
+    let planted = [
+        ("DELETE FROM rows WHERE seq = (SELECT min(seq) FROM rows)", (1, 0)),
+        ("UPDATE rows SET topic = iif(topic = 'alpha', 'beta', 'alpha') WHERE seq = (SELECT min(seq) FROM rows)", (1, 1)),
+        ("UPDATE rows SET body = CAST(body || 'x' AS BLOB) WHERE seq = (SELECT max(seq) FROM rows)", (2, 2)),
+    ];
+    for (sql, (lost, mismatched)) in planted {
+        by_hand(sql);
+        let verdict = stage.verdict().await;
+        assert_eq!((verdict.lost.len(), verdict.mismatched.len()), (lost, mismatched), "{sql}: {}", verdict.table());
+        assert!(verdict.strangers.is_empty(), "{}", verdict.table());
+    }
+}
