@@ -1,24 +1,40 @@
 //! What is acknowledged is there, whatever breaks meanwhile: the broker, the gate, the disk.
 //!
-//! What always holds: the ledger is kept by this process, outside of what is broken; at the end of every scenario the
-//! fault is healed, the inbox has been replayed, and every partition is read to its end and held against the ledger.
+//! What always holds: the ledger is on disk, outside of what is broken; at the end of every scenario the fault is healed,
+//! the inbox has been replayed, and the checker (`examples/checker.rs`, `tests/faults`), a process of its own, reads every
+//! partition to its end and holds it against the ledger.
 
 mod broker;
 mod disk;
 mod ledger;
+mod liar;
 mod load;
+mod planted;
 mod process;
 
+// The checker's own: the log that both must agree about, and the rules, whose tests run here.
+#[allow(dead_code)]
+#[path = "../faults/log.rs"]
+mod log;
+#[allow(dead_code)]
+#[path = "../faults/rules.rs"]
+mod rules;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::eventually;
 use crate::support::gate::{Gate, Setup};
 use crate::support::kafka::Kafka;
+use crate::support::{eventually, full};
 
-use ledger::{Found, Ledger, Verdict};
+use ledger::Ledger;
+use log::Attempt;
+use rules::Verdict;
 
 /// The topics that senders use, and their partitions.
 const TOPICS: [&str; 3] = ["alpha", "beta", "gamma"];
@@ -26,6 +42,12 @@ const PARTITIONS: [i32; 3] = [3, 2, 1];
 
 /// A topic that exists, has a route, and is in no token's grants.
 const DENIED_TOPIC: &str = "forbidden";
+
+/// Who the senders are.
+const SENDER: &str = "sender";
+
+/// The bound on an answer where no tighter one is asked for: beyond what any gate of these tests may take.
+const NO_HANG: Duration = Duration::from_secs(45);
 
 /// How long the inbox may take to be empty after a fault is healed. Generous: the machine may be busy.
 const REPLAYED: Duration = Duration::from_secs(180);
@@ -58,7 +80,11 @@ topic = "forbidden"
 struct Stage {
     kafka: Kafka,
     setup: Setup,
+    /// Where the inbox's database is.
+    inbox: PathBuf,
     ledger: Arc<Ledger>,
+    /// What every answer has to keep to.
+    deadline: Duration,
 }
 
 impl Stage {
@@ -71,31 +97,42 @@ impl Stage {
 
     fn with(kafka: Kafka) -> Self {
         let setup = Setup::new().shipped().config(CONFIG).broker(&kafka);
-        Self { kafka, setup, ledger: Arc::default() }
+        Self { kafka, inbox: setup.path("data/inbox.db"), setup, ledger: Ledger::begin(), deadline: NO_HANG }
     }
 
-    /// Holds broker and inbox against the ledger.
+    /// What the checker says of broker and inbox.
     async fn verdict(&self) -> Verdict {
-        let mut found = Vec::new();
-        for topic in TOPICS.iter().chain([&DENIED_TOPIC]) {
-            found.extend(self.found(topic).await);
-        }
-        self.ledger.check(&found, &inbox_ids(&self.setup).await)
+        self.verdict_of(&[&TOPICS[..], &[DENIED_TOPIC]].concat()).await
     }
 
-    /// The same where all that is in the ledger went to one topic.
-    async fn verdict_of(&self, topic: &str) -> Verdict {
-        self.ledger.check(&self.found(topic).await, &inbox_ids(&self.setup).await)
-    }
-
-    async fn found(&self, topic: &str) -> Vec<Found> {
-        self.kafka.consume_all(topic).await.iter().map(|record| Found::new(topic, record)).collect()
+    /// The same where all that is in the ledger went to these topics.
+    async fn verdict_of(&self, topics: &[&str]) -> Verdict {
+        let (brokers, topics, inbox) = (self.kafka.brokers(), topics.join(","), self.inbox.display().to_string());
+        let deadline = self.deadline.as_millis().to_string();
+        self.ledger.verdict(&["--brokers", &brokers, "--topics", &topics, "--inbox", &inbox, "--deadline-ms", &deadline]).await
     }
 
     /// Waits until so many events were accepted in all.
     async fn acked(&self, count: usize) {
         let what = format!("{count} events are accepted");
         eventually(&what, REPLAYED, async || (self.ledger.acked() >= count).then_some(())).await;
+    }
+
+    /// Waits until everything is replayed; nothing was set aside.
+    async fn replayed(&self, gate: &Gate) {
+        eventually("the inbox is empty", REPLAYED, async || (status(gate).await["inbox"]["rows"] == 0).then_some(())).await;
+        assert_eq!(status(gate).await["inbox"]["poison"], 0);
+        self.ledger.replayed();
+    }
+
+    fn kill_broker(&mut self) {
+        self.ledger.broken("broker");
+        self.kafka.kill_9();
+    }
+
+    /// What the gate makes of a broker's return goes on for a while: the window is not closed.
+    async fn restart_broker(&mut self) {
+        self.kafka.restart().await;
     }
 }
 
@@ -107,23 +144,30 @@ async fn create_topics(kafka: &Kafka) {
 
 /// A token for the senders' topics, which the development key of the gate's folder signs for all its lives.
 async fn token(gate: &Gate) -> String {
-    gate.token(&["--sub", "sender", "--topics", &TOPICS.join(",")]).await
+    gate.token(&["--sub", SENDER, "--topics", &TOPICS.join(",")]).await
 }
 
-/// The ids of the rows in the inbox, those set aside too.
-async fn inbox_ids(setup: &Setup) -> Vec<String> {
-    let listed = setup.run(&["inbox", "list", "--json", "--limit", "0"]).await;
-    assert_eq!(listed.status, 0, "{listed:?}");
-    let id = |line: &str| serde_json::from_str::<Value>(line).ok()?["id"].as_str().map(str::to_owned);
-    listed.stdout.lines().filter_map(id).collect()
+/// An event of the senders' to this topic, without a key.
+fn attempt(topic: &str) -> Attempt {
+    let (door, principal) = ("https".to_owned(), Some(SENDER.to_owned()));
+    Attempt { door, principal, topic: topic.to_owned(), key: None, id: None, sequence: None }
 }
 
 async fn status(gate: &Gate) -> Value {
     gate.admin_get("/status").await.json()
 }
 
-/// Waits until everything is replayed; nothing was set aside.
-async fn replayed(gate: &Gate) {
-    eventually("the inbox is empty", REPLAYED, async || (status(gate).await["inbox"]["rows"] == 0).then_some(())).await;
-    assert_eq!(status(gate).await["inbox"]["poison"], 0);
+/// How many rounds a fault has: as many as `tests/faults/run` asks for, else few, or many in the long form.
+fn rounds(few: usize, many: usize) -> usize {
+    let asked = std::env::var("SLUICEGATE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    asked.unwrap_or(if full() { many } else { few })
+}
+
+/// Says what was seen of a row of the fault matrix, for the table of `tests/faults/run`.
+fn seen(row: &str, what: &str) {
+    eprintln!("{row}: {what}");
+    if let Some(path) = std::env::var_os("SLUICEGATE_SEEN") {
+        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the file of tests/faults/run can be written");
+        writeln!(file, "{row}\t{what}").expect("the file of tests/faults/run can be written");
+    }
 }

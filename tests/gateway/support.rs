@@ -15,6 +15,7 @@ pub mod issuer;
 pub mod kafka;
 pub mod kafka_clients;
 pub mod kafka_read;
+pub mod kafka_records;
 pub mod narrow;
 pub mod otlp_clients;
 pub mod probe;

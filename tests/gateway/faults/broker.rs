@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::kafka::{Kafka, Options};
 use crate::support::stopwatch::Took;
-use crate::support::{DEADLINE, eventually, full};
+use crate::support::{DEADLINE, eventually};
 
 use super::load::{Dice, Load, seed};
-use super::{REPLAYED, SLOWEST_ANSWER, Stage, create_topics, replayed, status, token};
+use super::{REPLAYED, SLOWEST_ANSWER, Stage, create_topics, rounds, seen, status, token};
 
 const EVENTS: u64 = 10_000;
 const CONNECTIONS: usize = 64;
@@ -24,14 +24,15 @@ const MOST_COPIES: usize = 5;
 async fn without_a_fault_every_accepted_event_is_in_the_broker_exactly_once() {
     let stage = Stage::new().await;
     let gate = stage.setup.clone().patient().start().await;
+    stage.ledger.patient();
     let mut load = Load::new(&stage.ledger, &token(&gate).await, CONNECTIONS, 100, seed("no fault"));
     let started = Instant::now();
     let mut running = load.start(&gate, Some(EVENTS));
     let tally = load.join(&mut running).await;
     let took = started.elapsed();
-    replayed(&gate).await;
+    stage.replayed(&gate).await;
     let verdict = stage.verdict().await;
-    eprintln!("no fault: {verdict}; {took:?}, slowest answer {}", tally.slowest);
+    seen("no fault", &format!("{verdict}; {took:?}, slowest answer {}", tally.slowest));
     verdict.assert_clean();
     assert_eq!((tally.errors.len(), tally.refused.len()), (0, 0), "{tally:?}");
     assert_eq!((verdict.attempts as u64, verdict.unknown, verdict.duplicates), (EVENTS, 0, 0));
@@ -44,11 +45,13 @@ async fn without_a_fault_every_accepted_event_is_in_the_broker_exactly_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_killed_under_load_costs_no_request_and_no_event() {
     let mut stage = Stage::new().await;
+    stage.deadline = SLOWEST_ANSWER;
     let gate = stage.setup.start().await;
     let mut load = Load::new(&stage.ledger, &token(&gate).await, CONNECTIONS, 100, seed("broker killed")).rate(2_000);
     let running = load.start(&gate, None);
     stage.acked(3_000).await;
     let killed = Instant::now();
+    stage.ledger.broken("broker killed");
     stage.kafka.kill_9();
     let first = async || stage.ledger.first_inbox_answer(killed);
     let first = eventually("the inbox answers", DEADLINE, first).await;
@@ -57,13 +60,17 @@ async fn a_broker_killed_under_load_costs_no_request_and_no_event() {
     let closed = async || (status(&gate).await["sink"]["breaker"] == "closed").then_some(());
     eventually("the breaker closes", REPLAYED, closed).await;
     let healed = killed.elapsed();
+    stage.ledger.healed("broker killed");
     stage.acked(usize::try_from(EVENTS).expect("small") + 1_000).await;
     let tally = load.end(running).await;
-    replayed(&gate).await;
+    stage.replayed(&gate).await;
     let verdict = stage.verdict().await;
-    eprintln!(
-        "broker killed: {verdict}; first inbox answer after {first:?}, closed again after {healed:?}, slowest answer {}, {} refused as the machine stalled",
-        tally.slowest, tally.held_up
+    let (slowest, held_up) = (tally.slowest, tally.held_up);
+    seen(
+        "F1",
+        &format!(
+            "first inbox answer after {first:?}, closed again after {healed:?}, slowest answer {slowest}, {held_up} refused as the machine stalled; {verdict}"
+        ),
     );
     verdict.assert_clean();
     assert_eq!((tally.errors.len(), tally.refused.len(), verdict.unknown), (0, 0, 0), "{tally:?}");
@@ -79,23 +86,26 @@ async fn a_broker_killed_under_load_costs_no_request_and_no_event() {
 /// any freeze of the broker and stall of the machine together, so that every success that is late counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_broker_delays_no_answer_beyond_three_seconds_and_loses_nothing() {
-    let stage = Stage::new().await;
+    let mut stage = Stage::new().await;
+    stage.deadline = SLOWEST_ANSWER;
     let gate = stage.setup.clone().env("SLUICEGATE__SINK__MESSAGE_TIMEOUT", "120s").start().await;
     let seed = seed("broker frozen");
     let mut dice = Dice::new(seed);
     let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed).rate(600);
     let mut firsts = Vec::new();
     let (mut slowest, mut held_up) = (Took::default(), 0);
-    for round in 0..if full() { 20 } else { 5 } {
+    for round in 0..rounds(5, 20) {
         let running = load.start(&gate, None);
         stage.acked(stage.ledger.acked() + 200).await;
         let length = Duration::from_millis(1_000 + dice.below(5_000));
+        stage.ledger.broken("broker frozen");
         let frozen = Instant::now();
         stage.kafka.stop();
         tokio::time::sleep(length).await; // The fault's own length, which is waited for by nobody.
         stage.kafka.cont();
         let closed = async || (status(&gate).await["sink"]["breaker"] == "closed").then_some(());
         eventually("the breaker closes", REPLAYED, closed).await;
+        stage.ledger.healed("broker frozen");
         let closed_after = frozen.elapsed().saturating_sub(length);
         stage.acked(stage.ledger.acked() + 200).await;
         let tally = load.end(running).await;
@@ -108,13 +118,11 @@ async fn a_frozen_broker_delays_no_answer_beyond_three_seconds_and_loses_nothing
         firsts.extend(first);
         slowest = slowest.max(tally.slowest);
         held_up += tally.held_up;
-        replayed(&gate).await;
+        stage.replayed(&gate).await;
     }
     let verdict = stage.verdict().await;
     firsts.sort();
-    eprintln!(
-        "broker frozen: {verdict}; first inbox answers {firsts:?} (goal 1 s), slowest answer {slowest} (goal 3 s), {held_up} refused"
-    );
+    seen("F2", &format!("first inbox answers {firsts:?} (goal 1 s), slowest answer {slowest} (goal 3 s), {held_up} refused; {verdict}"));
     verdict.assert_clean();
     assert!(verdict.by_inbox > 0 && verdict.unknown == 0, "{verdict}");
     assert!(slowest.own() <= SLOWEST_ANSWER, "{slowest}");
@@ -126,6 +134,8 @@ async fn a_frozen_broker_delays_no_answer_beyond_three_seconds_and_loses_nothing
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_that_starts_without_its_broker_answers_from_the_inbox_and_replays_later() {
     let mut stage = Stage::with(Kafka::prepare(Options::default()));
+    stage.deadline = SLOWEST_ANSWER;
+    stage.ledger.broken("no broker yet");
     let started = Instant::now();
     let gate = stage.setup.start().await;
     let ready_after = started.elapsed();
@@ -137,12 +147,14 @@ async fn a_gate_that_starts_without_its_broker_answers_from_the_inbox_and_replay
     assert!(tally.slowest.own() <= SLOWEST_ANSWER, "{}", tally.slowest);
     stage.kafka.restart().await;
     create_topics(&stage.kafka).await;
-    replayed(&gate).await;
+    stage.ledger.healed("no broker yet");
+    stage.replayed(&gate).await;
     let mut running = load.start(&gate, Some(500));
     let later = load.join(&mut running).await;
-    replayed(&gate).await;
+    stage.replayed(&gate).await;
     let verdict = stage.verdict().await;
-    eprintln!("no broker yet: ready after {ready_after:?}; {verdict}; slowest answers {} and {}", tally.slowest, later.slowest);
+    let slowest = tally.slowest.max(later.slowest);
+    seen("no broker yet", &format!("ready after {ready_after:?}, slowest answer {slowest}; {verdict}"));
     verdict.assert_clean();
     assert_eq!((verdict.unknown, later.refused.len()), (0, 0), "{later:?}");
 }

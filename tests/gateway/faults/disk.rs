@@ -11,30 +11,39 @@ use std::time::Duration;
 use crate::support::client::Answer;
 use crate::support::fault::Fault;
 use crate::support::gate::Gate;
+use crate::support::stopwatch::Stopwatch;
 use crate::support::{DEADLINE, eventually, not_run};
 
-use super::ledger::{Attempt, Ledger, Outcome};
-use super::load::outcome;
-use super::{Stage, replayed, status, token};
+use super::ledger::Ledger;
+use super::load::{Load, outcome, seed};
+use super::log::{Attempt, Outcome};
+use super::{SLOWEST_ANSWER, Stage, attempt, seen, status, token};
+
+/// How long both are away.
+const BOTH_AWAY: Duration = Duration::from_secs(10);
+
+/// What a gate may take more in that time: a few buffers of each connection, and nothing of what it refuses.
+const MOST_GROWTH_MIB: u64 = 64;
 
 const CALLS: &str = "fsync,fdatasync";
 
 /// Sends one event of about `size` bytes and writes down what comes of it.
 async fn post(gate: &Gate, token: &str, ledger: &Ledger, topic: &str, number: u64, size: usize) -> Answer {
     let value = format!(r#"{{"number":{number},"pad":"{}"}}"#, "x".repeat(size));
-    let key = "k".to_owned();
-    let attempt = Attempt { topic: topic.to_owned(), key: Some(key), client_id: None, seq: Some(number) };
+    let attempt = Attempt { key: Some("k".to_owned()), sequence: Some(number), ..attempt(topic) };
     let name = ledger.attempt(value.as_bytes(), attempt);
+    let watch = Stopwatch::start();
     let answer = gate.post(&format!("/v1/events/{topic}"), token, format!(r#"{{"key":"k","data":{value}}}"#)).await;
     let body = answer.json();
-    ledger.outcome(name, outcome(body["results"].get(0).unwrap_or(&body)));
+    let took = watch.read();
+    ledger.outcome(&name, outcome(body["results"].get(0).unwrap_or(&body)), took);
     answer
 }
 
 fn assert_unavailable(answer: &Answer) {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
-    assert!(matches!(outcome(&answer.json()), Outcome::Reject { retryable: true, .. }), "{answer:?}");
+    assert!(matches!(outcome(&answer.json()), reject @ Outcome::Reject { .. } if !reject.is_final()), "{answer:?}");
 }
 
 fn wal(gate: &Gate) -> PathBuf {
@@ -58,7 +67,7 @@ async fn a_sync_of_the_log_that_fails_latches_the_store_until_a_restart_and_lose
     let mut gate = stage.setup.start().await;
     let token = token(&gate).await;
     assert_eq!(post(&gate, &token, &stage.ledger, "alpha", 0, 100).await.status, 200);
-    stage.kafka.kill_9();
+    stage.kill_broker();
     for number in 1..20 {
         assert_eq!(post(&gate, &token, &stage.ledger, "alpha", number, 100).await.status, 202);
     }
@@ -66,6 +75,7 @@ async fn a_sync_of_the_log_that_fails_latches_the_store_until_a_restart_and_lose
     let mut gate = stage.setup.start().await;
     assert_eq!(post(&gate, &token, &stage.ledger, "alpha", 20, 100).await.status, 202);
 
+    stage.ledger.broken("disk");
     let fault = Fault::inject(gate.id(), CALLS, "error=EIO", Some(&wal(&gate)));
     assert_unavailable(&post(&gate, &token, &stage.ledger, "alpha", 21, 100).await);
     assert!(fault.count() > 0);
@@ -74,7 +84,7 @@ async fn a_sync_of_the_log_that_fails_latches_the_store_until_a_restart_and_lose
     for number in 22..26 {
         assert_unavailable(&post(&gate, &token, &stage.ledger, "alpha", number, 100).await);
     }
-    stage.kafka.restart().await;
+    stage.restart_broker().await;
     // The broker's own path goes on, for a partition that is owed nothing.
     let through = async || (post_unnumbered(&gate, &token).await == 200).then_some(());
     eventually("the broker takes events again", DEADLINE, through).await;
@@ -84,10 +94,10 @@ async fn a_sync_of_the_log_that_fails_latches_the_store_until_a_restart_and_lose
     gate.sigterm();
     gate.wait(DEADLINE).await;
     let gate = stage.setup.start().await;
-    replayed(&gate).await;
+    stage.replayed(&gate).await;
     assert!(!latched(&gate).await);
-    let verdict = stage.verdict_of("alpha").await;
-    eprintln!("sync of the log fails: {verdict}");
+    let verdict = stage.verdict_of(&["alpha"]).await;
+    seen("F17", &format!("the log's sync: {verdict}"));
     verdict.assert_clean();
     // What was on its way when the disk failed arrives once more after the restart; nothing is sent again and again.
     assert!(verdict.duplicates <= 20, "rows of a store that cannot delete are not sent: {verdict}");
@@ -109,8 +119,9 @@ async fn a_sync_of_the_database_that_fails_latches_the_store_until_a_restart_and
     let mut gate = stage.setup.start().await;
     let token = token(&gate).await;
     assert_eq!(post(&gate, &token, &stage.ledger, "alpha", 0, 100).await.status, 200);
-    stage.kafka.kill_9();
+    stage.kill_broker();
     let database = gate.setup.path("data/inbox.db").canonicalize().expect("the inbox has its file");
+    stage.ledger.broken("disk");
     let fault = Fault::inject(gate.id(), CALLS, "error=EIO", Some(&database));
     let mut number = 1;
     // Until an idle store has brought its log in, which is when it syncs the database.
@@ -127,10 +138,10 @@ async fn a_sync_of_the_database_that_fails_latches_the_store_until_a_restart_and
     gate.kill_9();
     let gate = stage.setup.start().await;
     assert_eq!(post(&gate, &token, &stage.ledger, "alpha", number + 1, 100).await.status, 202);
-    stage.kafka.restart().await;
-    replayed(&gate).await;
-    let verdict = stage.verdict_of("alpha").await;
-    eprintln!("sync of the database fails: {verdict}");
+    stage.restart_broker().await;
+    stage.replayed(&gate).await;
+    let verdict = stage.verdict_of(&["alpha"]).await;
+    seen("F17", &format!("the database's sync: {verdict}"));
     verdict.assert_clean();
 }
 
@@ -180,6 +191,7 @@ async fn a_full_disk_stops_the_inbox_alone_and_only_until_there_is_room() {
     let data = disk.path().join("data");
     let setup = stage.setup.clone().env("SLUICEGATE__INBOX__DIR", &data.display().to_string());
     stage.setup = setup.env("SLUICEGATE__INBOX__ALLOW_VOLATILE", "true").env("SLUICEGATE__INBOX__MIN_FREE", "8 MiB");
+    stage.inbox = data.join("inbox.db");
     let gate = stage.setup.start().await;
     let token = token(&gate).await;
     let (number, ledger) = (AtomicU64::new(0), Arc::clone(&stage.ledger));
@@ -188,7 +200,7 @@ async fn a_full_disk_stops_the_inbox_alone_and_only_until_there_is_room() {
     // Somebody else's file: the broker's path goes on, the inbox refuses when it is needed, and takes when the file is gone.
     let file = disk.fill(0);
     assert_eq!(next(1_000).await.status, 200);
-    stage.kafka.kill_9();
+    stage.kill_broker();
     assert_unavailable(&next(1_000).await);
     std::fs::remove_file(&file).expect("a file of ours");
     let taken = async || (next(1_000).await.status == 202).then_some(());
@@ -206,22 +218,84 @@ async fn a_full_disk_stops_the_inbox_alone_and_only_until_there_is_room() {
     };
     assert_unavailable(&full);
     let rows = status(&gate).await["inbox"]["rows"].clone();
-    stage.kafka.restart().await;
-    replayed(&gate).await;
+    stage.restart_broker().await;
+    stage.replayed(&gate).await;
     assert_eq!(next(1_000).await.status, 200);
-    stage.kafka.kill_9();
+    stage.kill_broker();
     let taken = async || (next(1_000).await.status == 202).then_some(());
     eventually("the inbox takes events when replay has made room", DEADLINE, taken).await;
 
     // The last byte is gone while rows are delivered: they cannot be deleted yet, and are not sent again.
     let file = disk.fill(0);
-    stage.kafka.restart().await;
+    stage.restart_broker().await;
     let alive = async || (post_unnumbered(&gate, &token).await == 200).then_some(());
     eventually("the broker takes events again", DEADLINE, alive).await;
     std::fs::remove_file(&file).expect("a file of ours");
-    replayed(&gate).await;
+    stage.replayed(&gate).await;
     assert!(!latched(&gate).await, "no room is no fault of the disk");
-    let verdict = stage.verdict_of("alpha").await;
-    eprintln!("disk full: {rows} rows of it, {verdict}");
+    let verdict = stage.verdict_of(&["alpha"]).await;
+    seen("F16", &format!("{rows} rows filled it; {verdict}"));
     verdict.assert_clean();
+}
+
+/// Scenario: broker and inbox are both away: the one killed, the other without room; senders go on for ten seconds; then
+/// both come back.
+/// Guarantees: every event is refused with 503 and Retry-After within the deadline, and none accepted; memory does not
+/// grow with what is refused; with the faults gone events are accepted again, and nothing that was refused is found twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_broker_and_inbox_away_everything_is_refused_in_time_and_memory_stays_flat() {
+    let Some(disk) = SmallDisk::mount("32m") else { return not_run(1, "nobody may mount a small disk here") };
+    let mut stage = Stage::new().await;
+    stage.deadline = SLOWEST_ANSWER;
+    let data = disk.path().join("data");
+    let setup = stage.setup.clone().env("SLUICEGATE__INBOX__DIR", &data.display().to_string());
+    stage.setup = setup.env("SLUICEGATE__INBOX__ALLOW_VOLATILE", "true").env("SLUICEGATE__INBOX__MIN_FREE", "8 MiB");
+    stage.inbox = data.join("inbox.db");
+    let gate = stage.setup.start().await;
+    let token = token(&gate).await;
+    let mut load = Load::new(&stage.ledger, &token, 16, 20, seed("both away")).rate(400);
+    let mut running = load.start(&gate, Some(500));
+    load.join(&mut running).await;
+
+    let file = disk.fill(0);
+    stage.kill_broker();
+    assert_unavailable(&post(&gate, &token, &stage.ledger, "gamma", 0, 100).await);
+    let (acked, before) = (stage.ledger.acked(), resident_kib(&gate));
+    let running = load.start(&gate, None);
+    tokio::time::sleep(BOTH_AWAY).await; // The fault's own length, which is waited for by nobody.
+    let tally = load.end(running).await;
+    let grown = resident_kib(&gate).saturating_sub(before) >> 10;
+    assert_unavailable(&post(&gate, &token, &stage.ledger, "gamma", 1, 100).await);
+    assert_eq!((stage.ledger.acked(), &tally.errors), (acked, &Vec::new()), "nothing is accepted, everything is answered");
+    // Where a batch holds what can never be accepted beside what can, each event has its own refusal, and the status is 207.
+    let other: Vec<_> = tally.refused.iter().filter(|refused| !refused.starts_with("503 ") && !refused.starts_with("207 ")).collect();
+    assert!(tally.refused.len() > 100 && other.is_empty(), "{} refused, {other:?}", tally.refused.len());
+    assert!(grown <= MOST_GROWTH_MIB, "{grown} MiB more");
+
+    std::fs::remove_file(&file).expect("a file of ours");
+    stage.restart_broker().await;
+    let number = AtomicU64::new(2);
+    let next = async || post(&gate, &token, &stage.ledger, "gamma", number.fetch_add(1, Ordering::Relaxed), 100).await;
+    let alive = async || (next().await.status == 200).then_some(());
+    eventually("the broker takes events again", DEADLINE, alive).await;
+    let mut running = load.start(&gate, Some(500));
+    load.join(&mut running).await;
+    stage.replayed(&gate).await;
+    let verdict = stage.verdict().await;
+    seen(
+        "F15",
+        &format!(
+            "{BOTH_AWAY:?} without both: {} requests refused, slowest {}, {grown} MiB more; {verdict}",
+            tally.refused.len(),
+            tally.slowest
+        ),
+    );
+    verdict.assert_clean();
+}
+
+/// How much memory a gate has, in KiB.
+fn resident_kib(gate: &Gate) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gate.id())).expect("the gate runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has some");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

@@ -16,8 +16,9 @@ use crate::support::client::{Answer, Client};
 use crate::support::gate::Gate;
 use crate::support::stopwatch::{Stopwatch, Took};
 
-use super::ledger::{Attempt, Ledger, Name, Outcome};
-use super::{DENIED_TOPIC, TOPICS};
+use super::ledger::{Ledger, Name};
+use super::log::{Attempt, Outcome};
+use super::{DENIED_TOPIC, SENDER, TOPICS};
 
 /// Numbers that follow from a seed (SplitMix64).
 #[derive(Debug, Clone)]
@@ -53,6 +54,9 @@ pub fn seed(test: &str) -> u64 {
 /// No refusal for want of time comes earlier than the answer's deadline of 3 s, of which the gate keeps a little for itself.
 const RAN_OUT: Duration = Duration::from_millis(2_800);
 
+/// One request in so many shows a credential that must be refused.
+const OUTSIDERS: u64 = 20;
+
 /// The least that is left for a commit when the gate has waited for a new producer's first acknowledgement.
 const STALL: Duration = Duration::from_millis(300);
 
@@ -68,6 +72,8 @@ struct Sender {
 pub struct Load {
     ledger: Arc<Ledger>,
     token: String,
+    /// Where to, if not to the gate itself.
+    through: Option<String>,
     senders: Vec<Sender>,
     budget: Arc<AtomicU64>,
     /// Events a second over all senders; 0: as fast as they are answered.
@@ -103,6 +109,7 @@ impl Load {
         Self {
             ledger: Arc::clone(ledger),
             token: token.to_owned(),
+            through: None,
             senders: (0..senders).map(sender).collect(),
             budget: Arc::new(AtomicU64::new(u64::MAX)),
             rate: 0,
@@ -116,6 +123,12 @@ impl Load {
         self
     }
 
+    /// By way of somebody who stands before the gate.
+    pub fn through(mut self, url: &str) -> Self {
+        self.through = Some(url.to_owned());
+        self
+    }
+
     /// Until so many events were sent, or until it is stopped.
     pub fn start(&mut self, gate: &Gate, events: Option<u64>) -> Running {
         self.budget.store(events.unwrap_or(u64::MAX), Ordering::SeqCst);
@@ -125,8 +138,9 @@ impl Load {
         for sender in self.senders.drain(..) {
             let line = Line {
                 client: Client::trusting(gate.ca().as_deref()),
-                url: gate.url("/v1/events"),
+                url: self.through.clone().unwrap_or_else(|| gate.url("/v1/events")),
                 token: format!("Bearer {}", self.token),
+                forged: format!("Bearer {}", forged(&self.token)),
                 ledger: Arc::clone(&self.ledger),
                 budget: Arc::clone(&self.budget),
                 stop: Arc::clone(&stop),
@@ -166,6 +180,8 @@ struct Line {
     client: Client,
     url: String,
     token: String,
+    /// The same with another signature.
+    forged: String,
     ledger: Arc<Ledger>,
     budget: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -177,28 +193,32 @@ impl Line {
     async fn run(self, mut sender: Sender) -> (Sender, Tally) {
         let mut tally = Tally::default();
         while !self.stop.load(Ordering::SeqCst) {
-            let size = sender.batch_size(self.largest);
+            let outsider = sender.dice.below(OUTSIDERS) == 0;
+            let size = if outsider { 1 } else { sender.batch_size(self.largest) };
             let Ok(left) =
                 self.budget.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| (left > 0).then(|| left.saturating_sub(size)))
             else {
                 break;
             };
             let size = size.min(left);
-            let (names, body) = self.batch(&mut sender, size);
+            let (names, body) = self.batch(&mut sender, size, outsider);
             let watch = Stopwatch::start();
-            let headers = [("authorization", self.token.as_str()), ("content-type", "application/json")];
+            let headers =
+                [("authorization", if outsider { &self.forged } else { &self.token }.as_str()), ("content-type", "application/json")];
             match self.client.send(Method::POST, &self.url, &headers, body).await {
                 Ok(answer) => {
                     tally.answered += 1;
                     let took = watch.read();
                     tally.slowest = tally.slowest.max(took);
                     note(&self.ledger, &names, &answer, took, &mut tally);
-                    if answer.header("connection") == Some("close") {
+                    if !outsider && answer.header("connection") == Some("close") {
                         break; // The gate asks its client to go elsewhere.
                     }
                 }
                 Err(error) => {
-                    tally.errors.push(format!("after {}: {error}", watch.read()));
+                    let took = watch.read();
+                    names.iter().for_each(|name| self.ledger.outcome(name, Outcome::Unknown { why: error.clone() }, took));
+                    tally.errors.push(format!("after {took}: {error}"));
                     break;
                 }
             }
@@ -209,8 +229,8 @@ impl Line {
         (sender, tally)
     }
 
-    fn batch(&self, sender: &mut Sender, size: u64) -> (Vec<Name>, String) {
-        let (names, events): (Vec<Name>, Vec<String>) = (0..size).map(|_| sender.event(&self.ledger)).unzip();
+    fn batch(&self, sender: &mut Sender, size: u64, outsider: bool) -> (Vec<Name>, String) {
+        let (names, events): (Vec<Name>, Vec<String>) = (0..size).map(|_| sender.event(&self.ledger, outsider)).unzip();
         (names, format!("[{}]", events.join(",")))
     }
 }
@@ -227,7 +247,7 @@ impl Sender {
     }
 
     /// Makes one event, writes it down, and gives its JSON.
-    fn event(&mut self, ledger: &Ledger) -> (Name, String) {
+    fn event(&mut self, ledger: &Ledger, outsider: bool) -> (Name, String) {
         let number = self.sent;
         self.sent += 1;
         let pad = "x".repeat(usize::try_from(self.dice.below(600)).expect("small"));
@@ -243,15 +263,17 @@ impl Sender {
         let (topic, headers) = match self.dice.below(100) {
             0 => (DENIED_TOPIC, json!({})),
             1 => (topic, json!({"x-deml-event-id": "forged"})),
-            _ => (topic, json!({"mine": "yes"})),
+            _ => (topic, json!({"mine": if outsider { "no" } else { "yes" }})),
         };
-        let attempt = Attempt { topic: topic.to_owned(), key: key.clone(), client_id: client_id.clone(), seq };
+        let principal = (!outsider).then(|| SENDER.to_owned());
+        let (door, topic, key, id) = ("https".to_owned(), topic.to_owned(), key, client_id);
+        let attempt = Attempt { door, principal, topic: topic.clone(), key: key.clone(), id: id.clone(), sequence: seq };
         let name = ledger.attempt(value.as_bytes(), attempt);
         let mut event = json!({"topic": topic, "headers": headers});
         if let Some(key) = key {
             event["key"] = key.into();
         }
-        if let Some(id) = client_id {
+        if let Some(id) = id {
             event["id"] = id.into();
         }
         let event = event.to_string();
@@ -266,7 +288,7 @@ fn note(ledger: &Ledger, names: &[Name], answer: &Answer, took: Took, tally: &mu
     let outcomes: Vec<_> = (0..names.len()).map(|place| outcome(results.map_or(&body, |results| &results[place]))).collect();
     let unexpected = !matches!(answer.status, 200 | 202 | 207) && !all_meant_to_fail(&body);
     let retryable = |outcome: &Outcome| match outcome {
-        Outcome::Reject { code, retryable: true } => Some(code.clone()),
+        Outcome::Reject { code } if !outcome.is_final() => Some(code.clone()),
         _ => None,
     };
     let refusals: Vec<String> = outcomes.iter().filter_map(retryable).collect();
@@ -277,7 +299,7 @@ fn note(ledger: &Ledger, names: &[Name], answer: &Answer, took: Took, tally: &mu
             tally.refused.push(format!("{} after {took}: {}", answer.status, answer.text().chars().take(300).collect::<String>()));
         }
     }
-    names.iter().zip(outcomes).for_each(|(name, outcome)| ledger.outcome(*name, outcome));
+    names.iter().zip(outcomes).for_each(|(name, outcome)| ledger.outcome(name, outcome, took));
 }
 
 /// The inbox has the rest of the answer's deadline for its commit. A refusal is honest when the deadline is over, and the
@@ -288,7 +310,14 @@ fn is_held_up(took: Took) -> bool {
 
 /// A batch of which every event was one that must be refused has its refusal's own status.
 fn all_meant_to_fail(body: &Value) -> bool {
-    matches!(body["code"].as_str(), Some("denied" | "invalid"))
+    matches!(body["code"].as_str(), Some("denied" | "invalid" | "unauthenticated"))
+}
+
+/// The same token, signed by nobody we know.
+fn forged(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').expect("a token has three parts");
+    let other = if signature.starts_with('A') { "B" } else { "A" };
+    format!("{signed}.{other}{}", &signature[1..])
 }
 
 /// What one event's part of an answer says of it.
@@ -297,7 +326,5 @@ pub fn outcome(result: &Value) -> Outcome {
         let id = result["id"].as_str().expect("an accepted event has an id").to_owned();
         return Outcome::Ack { id, inbox: result["tier"] == "inbox" };
     }
-    let code = result["code"].as_str().unwrap_or("none").to_owned();
-    let retryable = !matches!(code.as_str(), "denied" | "invalid" | "malformed" | "too_large" | "unauthenticated");
-    Outcome::Reject { code, retryable }
+    Outcome::Reject { code: result["code"].as_str().unwrap_or("none").to_owned() }
 }

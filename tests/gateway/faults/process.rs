@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::gate::Gate;
-use crate::support::stopwatch::Stopwatch;
+use crate::support::stopwatch::{Stopwatch, Took};
 use crate::support::wire::Wire;
-use crate::support::{DEADLINE, eventually, full};
+use crate::support::{DEADLINE, eventually};
 
-use super::ledger::{Attempt, Ledger, Name};
+use super::ledger::{Ledger, Name};
 use super::load::{Dice, Load, Tally, outcome, seed};
-use super::{Stage, replayed, token};
+use super::{Stage, attempt, rounds, seen, token};
 
 /// What a stop may take, less what the machine was late by.
 const STOP: Duration = Duration::from_secs(8);
@@ -25,15 +25,18 @@ async fn a_gate_killed_at_any_moment_has_lost_nothing_that_it_accepted() {
     let mut dice = Dice::new(seed);
     let mut gate = stage.setup.start().await;
     let mut load = Load::new(&stage.ledger, &token(&gate).await, 64, 40, seed);
-    for round in 0..if full() { 30 } else { 6 } {
+    let rounds = rounds(6, 30);
+    for round in 0..rounds {
         // Healthy; frozen; replaying what the frozen round has left in the inbox.
         let frozen = round % 3 == 1;
         if frozen {
+            stage.ledger.broken("broker frozen");
             stage.kafka.stop();
         }
         let running = load.start(&gate, None);
         let more = usize::try_from(1 + dice.below(2_000)).expect("small");
         stage.acked(stage.ledger.acked() + more).await;
+        stage.ledger.broken("gate killed");
         gate.kill_9();
         let tally = load.end(running).await;
         assert_eq!(tally.refused.len(), 0, "{tally:?}");
@@ -42,6 +45,10 @@ async fn a_gate_killed_at_any_moment_has_lost_nothing_that_it_accepted() {
         }
         let started = Instant::now();
         gate = stage.setup.start().await;
+        stage.ledger.healed("gate killed");
+        if frozen {
+            stage.ledger.healed("broker frozen");
+        }
         eprintln!(
             "gate killed, round {round}: {} {more} more events, {} requests cut off, ready again after {:?}",
             if frozen { "broker frozen," } else { "broker healthy," },
@@ -49,9 +56,9 @@ async fn a_gate_killed_at_any_moment_has_lost_nothing_that_it_accepted() {
             started.elapsed()
         );
     }
-    replayed(&gate).await;
+    stage.replayed(&gate).await;
     let verdict = stage.verdict().await;
-    eprintln!("gate killed: {verdict}");
+    seen("F20", &format!("{rounds} kills: {verdict}"));
     verdict.assert_clean();
 }
 
@@ -61,8 +68,10 @@ async fn a_gate_killed_at_any_moment_has_lost_nothing_that_it_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_that_is_asked_to_stop_answers_every_request_that_it_has() {
     let stage = Stage::new().await;
-    let mut sender = None;
-    for (round, frozen) in [false, true].into_iter().enumerate() {
+    let (mut sender, mut slowest) = (None, Took::default());
+    let rounds = rounds(2, 10);
+    for round in 0..rounds {
+        let frozen = round % 2 == 1;
         // The limit of the drain is beyond what is allowed: what a stalled machine holds up is not given up, and still counts.
         let mut gate = stage.setup.clone().env("SLUICEGATE__DRAIN__LIMIT", "60s").start().await;
         let token = token(&gate).await;
@@ -70,6 +79,7 @@ async fn a_gate_that_is_asked_to_stop_answers_every_request_that_it_has() {
         let mut running = load.start(&gate, None);
         stage.acked(stage.ledger.acked() + 500).await;
         if frozen {
+            stage.ledger.broken("broker frozen");
             stage.kafka.stop();
         }
         let mut slow = Vec::new();
@@ -92,14 +102,16 @@ async fn a_gate_that_is_asked_to_stop_answers_every_request_that_it_has() {
         assert_eq!(status.code(), Some(0));
         assert!(took.own() <= STOP, "{took}");
         assert_eq!((tally.errors.len(), tally.refused.len()), (0, 0), "{tally:?}");
+        slowest = slowest.max(took);
         if frozen {
             stage.kafka.cont();
+            stage.ledger.healed("broker frozen");
         }
     }
     let gate = stage.setup.start().await;
-    replayed(&gate).await;
+    stage.replayed(&gate).await;
     let verdict = stage.verdict().await;
-    eprintln!("gate stopped: {verdict}");
+    seen("F21", &format!("{rounds} stops, the slowest {slowest}, every request answered: {verdict}"));
     verdict.assert_clean();
     assert_eq!(verdict.unknown, 0, "every request is answered");
 }
@@ -119,8 +131,7 @@ struct SlowRequest {
 impl SlowRequest {
     async fn begin(gate: &Gate, token: &str, ledger: &Arc<Ledger>, value: &str) -> Self {
         let value = format!("\"{value}\"");
-        let attempt = Attempt { topic: "alpha".to_owned(), key: None, client_id: None, seq: None };
-        let name = ledger.attempt(value.as_bytes(), attempt);
+        let name = ledger.attempt(value.as_bytes(), attempt("alpha"));
         let body = format!(r#"{{"data":{value}}}"#);
         let (now, later) = body.split_at(5);
         let mut wire = Wire::connect(gate, "http/1.1").await;
@@ -140,7 +151,8 @@ impl SlowRequest {
         assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
         let body = answer.split_once("\r\n\r\n").expect("a whole head").1;
         let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
-        ledger.outcome(self.name, outcome(&body["results"][0]));
+        // How long it took is its own doing.
+        ledger.outcome(&self.name, outcome(&body["results"][0]), Took::default());
     }
 }
 
