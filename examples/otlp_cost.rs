@@ -73,7 +73,7 @@ fn request(spans: u64, text: usize) -> Bytes {
     for resource in 0..10 {
         let attributes: Vec<u8> =
             (0..8).flat_map(|key| field(1, &attribute(&format!("resource.attribute.{key}"), &format!("a value {key}")))).collect();
-        let mut scope = field(1, &[field(1, b"a.library.of.instrumentation"), field(2, b"1.2.3")].concat());
+        let mut scope = field(1, &[field(1, b"the.scope.of.instrumentation"), field(2, b"1.2.3")].concat());
         for place in 0..spans / 10 {
             scope.extend_from_slice(&field(2, &span(resource * spans / 10 + place, text)));
         }

@@ -9,11 +9,11 @@ mod clients;
 mod password;
 mod trace;
 mod user;
+mod welcome;
 mod wiring;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -23,7 +23,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::app::StartError;
-use crate::auth::dev::DEV_USER;
 use crate::auth::grants::Grant;
 use crate::config::{Config, Env, Loaded, Mistake};
 use crate::units::Span;
@@ -295,7 +294,7 @@ fn say(text: &str) -> Result<(), Failure> {
 
 fn serve(loaded: Loaded) -> Result<(), Failure> {
     // A gate whose output nobody reads serves all the same.
-    let greet = |welcome: &Welcome| drop(say(&self::welcome(welcome)));
+    let greet = |shown: &Welcome| drop(say(&welcome::text(shown)));
     wiring::serve(loaded, greet).map_err(|error| match error {
         StartError::Configuration(text) | StartError::InUse(text) => Failure::Refused(text),
         StartError::Failed(text) => Failure::Failed(text),
@@ -401,46 +400,6 @@ fn table(rows: &[Value]) -> String {
     lines.iter().map(|line| padded(line).trim_end().to_owned() + "\n").collect()
 }
 
-/// What a developer needs for a first event: the token and the password, and lines that work when pasted into another shell of
-/// this directory.
-fn welcome(Welcome { address, token, password, ca, otlp }: &Welcome) -> String {
-    let telemetry = if *otlp { telemetry(address, token, ca.as_deref()) } else { String::new() };
-    let ca = ca.as_ref().map(|ca| quoted(&ca.display().to_string()));
-    let url = match &ca {
-        Some(ca) => format!("--cacert {ca} https://{address}"),
-        None => format!("http://{address}"),
-    };
-    let security = ca.map_or("SASL_PLAINTEXT".to_owned(), |ca| format!("SASL_SSL -X ssl.ca.location={ca}"));
-    let kcat = format!(
-        "kcat -P -b {address} -t events -X security.protocol={security} -X sasl.mechanisms=SCRAM-SHA-256 -X sasl.username={DEV_USER} \
-         -X sasl.password={}",
-        password.expose()
-    );
-    let curl = |data: &str| {
-        format!("curl {url}/v1/events/events -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{data}'")
-    };
-    let (one, two) = (curl(r#"{"data":{"hello":"world"}}"#), curl(r#"[{"key":"a","data":1},{"key":"b","data":2}]"#));
-    format!(
-        "Development token:\n{token}\n\nDevelopment password of the user {DEV_USER}, for Kafka producers:\n{}\n\n\
-         Send an event, or two (from another shell in this directory):\n{one}\n{two}\n\n\
-         Or by the Kafka protocol, one event a line:\n{kcat}\n{telemetry}",
-        password.expose()
-    )
-}
-
-/// The variables by which OpenTelemetry's SDKs find this gate, over HTTP or gRPC.
-fn telemetry(address: &SocketAddr, token: &str, ca: Option<&Path>) -> String {
-    let scheme = if ca.is_some() { "https" } else { "http" };
-    let certificate = ca.map(|ca| format!("export OTEL_EXPORTER_OTLP_CERTIFICATE={}\n", quoted(&ca.display().to_string())));
-    format!(
-        "\nOr telemetry of an OpenTelemetry SDK, which reads these variables:\n\
-         export OTEL_EXPORTER_OTLP_ENDPOINT={scheme}://{address}\n\
-         export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf\n\
-         export OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20{token}\n{}",
-        certificate.unwrap_or_default()
-    )
-}
-
 /// A word as a shell takes it.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
@@ -450,7 +409,6 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Secret;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split_whitespace())
@@ -503,34 +461,6 @@ mod tests {
     #[test]
     fn a_configuration_that_cannot_be_read_exits_with_2() {
         assert_eq!(run(["sluicegate", "check", "--config", "/nowhere/at/all.toml"].map(OsString::from)), ExitCode::from(MISTAKES));
-    }
-
-    #[test]
-    fn the_welcome_has_each_command_on_a_line_of_its_own_ready_to_paste() {
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8443));
-        let own =
-            |ca: &str| Welcome { address, token: "eyJ.a-b_c.d".into(), password: Secret::new("p-w"), ca: Some(ca.into()), otlp: true };
-        let text = welcome(&own("certs/dev/ca.pem"));
-        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("curl ")).collect();
-        assert_eq!(lines.len(), 2);
-        assert_eq!(
-            lines[0],
-            "curl --cacert certs/dev/ca.pem https://127.0.0.1:8443/v1/events/events -H 'Authorization: Bearer eyJ.a-b_c.d' \
-             -H 'Content-Type: application/json' -d '{\"data\":{\"hello\":\"world\"}}'"
-        );
-        assert!(text.lines().any(|line| line == "eyJ.a-b_c.d") && text.lines().any(|line| line == "p-w"), "{text}");
-        let kcat = "kcat -P -b 127.0.0.1:8443 -t events -X security.protocol=SASL_SSL -X ssl.ca.location=certs/dev/ca.pem \
-                    -X sasl.mechanisms=SCRAM-SHA-256 -X sasl.username=developer -X sasl.password=p-w";
-        assert!(text.lines().any(|line| line == kcat), "{text}");
-        assert!(welcome(&own("a b/ca.pem")).contains("--cacert 'a b/ca.pem' "));
-        for line in [
-            "export OTEL_EXPORTER_OTLP_ENDPOINT=https://127.0.0.1:8443",
-            "export OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20eyJ.a-b_c.d",
-            "export OTEL_EXPORTER_OTLP_CERTIFICATE=certs/dev/ca.pem",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
-        }
-        assert!(!welcome(&Welcome { otlp: false, ..own("ca.pem") }).contains("OTEL_"));
     }
 
     #[test]
