@@ -106,6 +106,7 @@ impl Tiers {
         let table = Table::new(config.headers.clone(), config.routes.clone());
         let wanted = Box::new(move |topic: &Topic| table.knows(topic));
         self.sink.start(drain, wanted).map_err(StartError::Failed)?;
+        self.inbox.start(drain);
         drain.tasks().spawn(Arc::clone(&self.replay).run(drain.signal()));
         Ok(())
     }
@@ -303,8 +304,7 @@ impl App {
         let (sink, inbox) = (Arc::clone(&self.tiers.sink), Arc::clone(&self.tiers.inbox));
         let stored = self.phase(Phase::Storing, DrainPhase::Storing, async move {
             sink.flush(FLUSH_SHARE).await;
-            let close = tokio::task::spawn_blocking(move || inbox.close());
-            tokio::time::timeout(CLOSE_SHARE, close).await.is_ok()
+            tokio::time::timeout(CLOSE_SHARE, inbox.close()).await.is_ok()
         });
         let stored = stored.await;
         if !stored {

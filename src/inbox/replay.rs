@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::drain::{Phase, Signal};
 use crate::gate::{Gates, TopicPartition, UNASSIGNED};
 use crate::partition;
-use crate::route::{DocumentName, Routed, RoutedRecords};
+use crate::route::{Routed, RoutedRecords};
 use crate::sink::Sink;
 use crate::sink::breaker::{Breaker, State};
 use crate::sink::catalog::Lookup;
@@ -25,7 +25,7 @@ use crate::sink::verdict::Verdict;
 use crate::telemetry::metrics;
 
 use super::Inbox;
-use super::row::{Content, Row};
+use super::row::{Content, Place, Row};
 
 /// Between looks for work.
 const TICK: Duration = Duration::from_millis(50);
@@ -39,9 +39,6 @@ const WINDOW_BESIDE_LIVE: usize = 200;
 
 /// Partitions that are replayed at the same time.
 const MAX_LANES: usize = 16;
-
-/// A lane whose oldest row is held rests so long.
-const HELD_REST: Duration = Duration::from_millis(100);
 
 /// What a stopping gate still waits for the reports of rows on their way.
 const LAST_WAIT: Duration = Duration::from_secs(1);
@@ -132,7 +129,7 @@ impl Replay {
     }
 
     async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<(TopicPartition, bool)>, busy: &mut Busy, signal: &Signal, turn: usize) {
-        let mut closed = self.gates.closed();
+        let mut closed = self.inbox.lanes();
         // Each in its turn: a partition without a leader must not be the only probe.
         let first = turn % closed.len().max(1);
         closed.rotate_left(first);
@@ -167,7 +164,7 @@ impl Replay {
             let rest = match round {
                 Round::Moved if beside_live => started.elapsed(),
                 Round::Moved => Duration::ZERO,
-                Round::Quiet => HELD_REST,
+                Round::Quiet => self.inbox.rest(),
                 Round::Rest => REST,
             };
             tokio::select! {
@@ -186,15 +183,15 @@ impl Replay {
     /// One window; also whether it went beside live traffic.
     async fn round(&self, lane: &TopicPartition, ill: bool, signal: &mut Signal) -> (Round, bool) {
         let now = super::not_before_ms(Duration::ZERO);
-        let Some(head) = self.inbox.rows(lane.clone(), 1).await.into_iter().next().filter(|row| row.not_before_ms <= now) else {
+        let Some(head) = self.inbox.rows(lane, 1).await.into_iter().next().filter(|row| row.not_before_ms <= now) else {
             return (Round::Quiet, false);
         };
-        let Some(content) = head.content() else {
-            tracing::error!(topic = %head.topic, name = %head.name, "a row of the inbox cannot be read: it is set aside");
-            self.inbox.refused(head.name, Some("unreadable"));
+        let Some(content) = &head.content else {
+            tracing::error!(topic = %lane.0, name = %head.place.name, "a row of the inbox cannot be read: it is set aside");
+            self.inbox.refused(&head, Some("unreadable")).await;
             return (Round::Rest, false);
         };
-        let Some((breaker, probe)) = self.leg(&content) else { return (Round::Quiet, false) };
+        let Some((breaker, probe)) = self.leg(content) else { return (Round::Quiet, false) };
         let beside_live = breaker.is_waited_for();
         if breaker.state() != State::Closed {
             // One probe at a time, and a pause behind each.
@@ -226,7 +223,7 @@ impl Replay {
 
     async fn send(&self, lane: &TopicPartition, window: usize, signal: &mut Signal) -> Round {
         let now = super::not_before_ms(Duration::ZERO);
-        let rows = self.inbox.rows(lane.clone(), window).await;
+        let rows = self.inbox.rows(lane, window).await;
         // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
         let alone = rows.first().is_some_and(|row| row.attempts > 0);
         let window = if alone { 1 } else { window };
@@ -252,9 +249,9 @@ impl Replay {
                 () = async { signal.reached(Phase::Finishing).await; tokio::time::sleep(LAST_WAIT).await } => break,
             };
             match verdict {
-                Verdict::Landed(_) => landed.push(row.name),
+                Verdict::Landed(_) => landed.push(row.place.clone()),
                 Verdict::Permanent(never) => {
-                    self.not_delivered(row, Some(Report::Permanent(never)));
+                    self.not_delivered(row, Some(Report::Permanent(never))).await;
                     break;
                 }
                 Verdict::NotStored(_) | Verdict::Unknown(_) | Verdict::Strip(_) | Verdict::Predecessor => break,
@@ -268,7 +265,7 @@ impl Replay {
     }
 
     /// Deletes what has landed; false when there was nothing, or it could not be promised.
-    async fn delete(&self, landed: Vec<DocumentName>) -> bool {
+    async fn delete(&self, landed: Vec<Place>) -> bool {
         let some = !landed.is_empty();
         metrics().inbox_replayed.inc_by(landed.len() as u64);
         some && self.inbox.remove(landed).await
@@ -288,10 +285,10 @@ impl Replay {
         let mut clean = true;
         for (slot, row) in rows.iter().enumerate() {
             match flight.reported(slot) {
-                Some(Report::Delivered { .. }) => delivered.push(row.name),
+                Some(Report::Delivered { .. }) => delivered.push(row.place.clone()),
                 report => {
                     clean = false;
-                    self.not_delivered(row, report);
+                    self.not_delivered(row, report).await;
                 }
             }
         }
@@ -304,7 +301,7 @@ impl Replay {
     }
 
     /// A fault of the broker or the way to it is nobody's attempt; a refusal of the record is one.
-    fn not_delivered(&self, row: &Row, report: Option<Report>) {
+    async fn not_delivered(&self, row: &Row, report: Option<Report>) {
         let reason = match report {
             Some(Report::Permanent(Never::TooLarge)) => "too_large",
             Some(Report::Permanent(Never::Invalid(reason))) => reason,
@@ -312,9 +309,9 @@ impl Replay {
         };
         let last = row.attempts + 1 >= self.inbox.config().max_attempts;
         if last {
-            tracing::error!(topic = %row.topic, name = %row.name, reason, "the broker will not take a row of the inbox: it is set aside");
+            tracing::error!(topic = %row.place.lane.0, name = %row.place.name, reason, "the broker will not take a row of the inbox: it is set aside");
         }
-        self.inbox.refused(row.name, last.then_some(reason));
+        self.inbox.refused(row, last.then_some(reason)).await;
     }
 
     /// Stored before any catalog was seen, or for a partition that the topic, made anew, has no more.
@@ -325,19 +322,19 @@ impl Replay {
     /// Gives homeless rows their partitions.
     async fn assign(&self, lane: &TopicPartition) {
         let Lookup::Known(facts) = self.sink.catalog().peek(&lane.0) else { return };
-        let rows = self.inbox.rows(lane.clone(), WINDOW).await;
+        let rows = self.inbox.rows(lane, WINDOW).await;
         let placed = rows.iter().map(|row| {
-            let key = match row.content() {
+            let key = match &row.content {
                 Some(Content::Event(routed)) => routed.key().cloned(),
                 _ => None,
             };
             // Keyless rows go in turn, and so do batches, whose partition is gone; one that cannot be read is set aside in its lane.
-            let spread = i32::try_from(row.arrival % u64::from(facts.partitions.unsigned_abs().max(1))).unwrap_or(0);
-            (row.name, key.map_or(spread, |key| partition::of_key(&key, facts.partitions)))
+            let spread = i32::try_from(row.place.arrival % u64::from(facts.partitions.unsigned_abs().max(1))).unwrap_or(0);
+            (row.place.clone(), key.map_or(spread, |key| partition::of_key(&key, facts.partitions)))
         });
         let placed: Vec<_> = placed.collect();
         if !placed.is_empty() {
-            self.inbox.assign(lane.clone(), placed).await;
+            self.inbox.assign(lane, placed).await;
         }
     }
 }
@@ -346,9 +343,9 @@ impl Replay {
 fn run_of(rows: impl Iterator<Item = Row>) -> (Run, Vec<Row>) {
     let (mut events, mut batches, mut taken) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
-        match row.content() {
-            Some(Content::Event(routed)) if batches.is_empty() => events.push(routed),
-            Some(Content::Records(records)) if events.is_empty() => batches.push(records),
+        match &row.content {
+            Some(Content::Event(routed)) if batches.is_empty() => events.push(Arc::clone(routed)),
+            Some(Content::Records(records)) if events.is_empty() => batches.push(Arc::clone(records)),
             // Another kind, or a row that its turn as the first will set aside.
             Some(_) | None => break,
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{EventId, Topic};
-use crate::gate::Owed;
+use crate::gate::{Owed, TopicPartition};
 use crate::records::{Producer, RecordBatch};
 use crate::route::{DocumentName, Restored, RestoredRecords, Routed, RoutedRecords};
 
@@ -73,17 +73,22 @@ pub struct Parcel {
     pub owed: Owed,
 }
 
+/// Where a row stands. It is known by its name, never by its number in a table: SQLite gives the number of a deleted row to the next one.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its name.
+    pub name: DocumentName,
+    /// Its topic and partition; -1: not known yet.
+    pub lane: TopicPartition,
+    /// Its place in the order of arrivals.
+    pub arrival: u64,
+}
+
 /// A row read back.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its name. Never its number in the table: SQLite gives the number of a deleted row to the next one.
-    pub name: DocumentName,
-    /// Its topic.
-    pub topic: Topic,
-    /// Its partition; -1: not known yet.
-    pub partition: i32,
-    /// Its place in the order of arrivals.
-    pub arrival: u64,
+    /// Where it stands.
+    pub place: Place,
     /// Until then the producer may still deliver it.
     pub not_before_ms: i64,
     /// Whether it may be delivered already.
@@ -92,8 +97,8 @@ pub struct Row {
     pub attempts: u32,
     /// When it was stored, in milliseconds since 1970.
     pub at_ms: i64,
-    /// Its body.
-    pub body: Vec<u8>,
+    /// What it holds; none, when that cannot be read.
+    pub content: Option<Content>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -232,13 +237,6 @@ fn event(topic: &Topic, head: Head, value: Bytes) -> Option<Routed> {
         value,
         timestamp_ms: head.time,
     }))
-}
-
-impl Row {
-    /// What it holds; none, when that cannot be read.
-    pub fn content(&self) -> Option<Content> {
-        decode(self.name, &self.topic, self.partition, &self.body)
-    }
 }
 
 #[cfg(test)]
