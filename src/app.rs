@@ -97,7 +97,7 @@ impl Tiers {
         let kept = (config.inbox.kind == Kind::Disk).then(|| config.inbox.dir.join("catalog.json"));
         let catalog = Catalog::open(kept, config.sink.catalog_refresh.get() * 3);
         let sink = Arc::new(Sink::new(sink_settings(config), Arc::clone(&gates), catalog).map_err(StartError::Failed)?);
-        let replay = Replay::new(Arc::clone(&inbox), Arc::clone(&sink), Arc::clone(&gates));
+        let replay = Replay::new(Arc::clone(&inbox), Arc::clone(&sink));
         Ok(Self { gates, inbox, sink, replay })
     }
 

@@ -287,6 +287,20 @@ impl Inbox {
         }
     }
 
+    /// Looks for lanes that others have left, where several share a store.
+    async fn look(&self) {
+        match &self.store {
+            Store::Disk(_) | Store::None => {}
+        }
+    }
+
+    /// How many rows wait.
+    async fn left(&self) -> u64 {
+        match &self.store {
+            Store::Disk(_) | Store::None => self.gates.total(),
+        }
+    }
+
     /// Whether this process may replay a lane now: where several share a store, one of them does.
     async fn claim(&self, _lane: &TopicPartition) -> bool {
         match &self.store {

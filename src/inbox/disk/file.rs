@@ -103,11 +103,6 @@ impl Folder {
         }
     }
 
-    /// The folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The database in it.
     pub fn database(&self) -> PathBuf {
         self.dir.join("inbox.db")
