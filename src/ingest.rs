@@ -71,7 +71,7 @@ impl Ingest {
             quotas: Quotas::new(&crate::limits::Config::default()),
             table: Table::new(crate::route::Config::default(), topics.iter().map(row).collect()),
             sink: Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker")),
-            inbox: Arc::new(Inbox::open(&nowhere, &gates).expect("no inbox")),
+            inbox: Arc::new(Inbox::open(&nowhere, crate::inbox::Collections::default(), &gates).expect("no inbox")),
             tasks: drain.tasks().clone(),
             signal: drain.signal(),
             queues: lanes::Queues::default(),

@@ -46,11 +46,16 @@ pub(super) struct Shared {
     pub(super) books: Books,
 }
 
+/// Whether it could be used, as far as can be seen without asking anybody.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    Client::check(config)
+}
+
 impl Firestore {
-    pub(super) fn open(config: &Config, collections: Collections, gates: &Arc<Gates>) -> Result<Self, String> {
+    pub(super) fn open(config: &super::Config, collections: Collections, gates: &Arc<Gates>) -> Result<Self, String> {
         let shared = Shared {
-            client: Client::new(config)?,
-            config: config.clone(),
+            client: Client::new(&config.firestore)?,
+            config: config.firestore.clone(),
             collections,
             instance: ulid::Ulid::new().to_string(),
             books: Books::new(Arc::clone(gates)),

@@ -4,7 +4,7 @@ use crate::auth::grants::Grant;
 use crate::event::Topic;
 
 /// The collections that Sluicegate drains itself: one for all topics, and those that routes name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Collections {
     routes: Vec<(Grant, Option<String>)>,
     otherwise: String,
