@@ -43,7 +43,7 @@ pub struct Config {
     pub endpoint: String,
     /// The metadata server's `host` or `host:port`. Also `GCE_METADATA_HOST`.
     pub metadata_host: String,
-    /// How long a write may take. An event whose write takes longer may be stored all the same, and is answered as one
+    /// How long a write may take, and a query five times as long. An event whose write takes longer may be stored all the same, and is answered as one
     /// of which that is not known.
     pub call_timeout: Span,
     /// Writes a second, at most.
