@@ -106,7 +106,8 @@ async fn silencer(firestore: &Firestore) -> (String, Arc<Notify>) {
 async fn a_connection_that_leads_nowhere_is_left_after_three_calls() {
     let Some(firestore) = Firestore::start().await else { return };
     let (address, silence) = silencer(&firestore).await;
-    let client = Client::new(&Config { emulator: Some(address), call_timeout: Config::default().call_timeout, ..settings(&firestore) }).expect("settings without mistakes");
+    let client = Client::new(&Config { emulator: Some(address), call_timeout: Config::default().call_timeout, ..settings(&firestore) })
+        .expect("settings without mistakes");
     is_back(&client, "before").await;
     silence.notify_waiters();
     for id in ["a", "b", "c"] {
