@@ -259,6 +259,9 @@ vocabulary! {
     /// Age of the catalog (snapshot).
     catalog_age_seconds: Gauge,
 
+    /// Refusals that were not written into the journal: too many in a second, or its disk is full.
+    journal_dropped: Counter,
+
     /// Rows in the inbox that await delivery (snapshot).
     inbox_rows: Gauge,
     /// Rows that wait because a producer may still deliver them (snapshot).
