@@ -21,7 +21,7 @@ use crate::event::Topic;
 use crate::gate::Gates;
 use crate::inbox::replay::Replay;
 use crate::inbox::{Inbox, Kind, OpenError};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, TrunkTiers};
 use crate::ingest::producer_ids::ProducerIds;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
@@ -101,6 +101,11 @@ impl Tiers {
         Ok(Self { gates, inbox, sink, replay })
     }
 
+    /// What the trunk has of them.
+    pub fn of_trunk(&self) -> TrunkTiers {
+        TrunkTiers { sink: Arc::clone(&self.sink), inbox: Arc::clone(&self.inbox), replay: Arc::clone(&self.replay) }
+    }
+
     /// Starts what runs in the background. Only topics that some route knows are looked at.
     pub fn start(&self, config: &Config, drain: &Drain) -> Result<(), StartError> {
         let table = Table::new(config.headers.clone(), config.routes.clone());
@@ -150,8 +155,7 @@ impl App {
         let ingest = Ingest::new(
             Quotas::new(&config.limits),
             Table::new(config.headers.clone(), config.routes.clone()),
-            Arc::clone(&tiers.sink),
-            Arc::clone(&tiers.inbox),
+            tiers.of_trunk(),
             &drain,
             producer_ids(&config)?,
         );

@@ -8,6 +8,7 @@ mod hold;
 mod lanes;
 pub mod producer_ids;
 mod records;
+mod replay;
 mod store;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use crate::auth::{Permit, Principal, authorize};
 use crate::drain::{Drain, Signal};
 use crate::event::{self, Batch, Event, Origin, Topic};
 use crate::inbox::Inbox;
+use crate::inbox::replay::Replay;
 use crate::limits::inflight::InFlight;
 use crate::limits::quota::Quotas;
 use crate::receipt::{self, Outcomes, Receipt, Refusal, Tier};
@@ -30,6 +32,7 @@ use crate::telemetry::metrics::labels::{self, Outcome};
 pub use crate::receipt::Landed;
 pub use hold::Hold;
 use producer_ids::ProducerIds;
+pub use replay::{NotReplayed, Replayed};
 pub use records::{Admitted, MAX_OWED, RecordsOutcomes, RecordsPart, RecordsRequest, TopicState};
 
 /// After which time to try again when the catalog cannot say whether a topic exists.
@@ -57,6 +60,9 @@ pub struct Ingest {
     producer_ids: ProducerIds,
     /// Compressed batches that are looked at at once.
     looks: Arc<tokio::sync::Semaphore>,
+    replay: Arc<Replay>,
+    /// Held while a share of the replay runs for somebody.
+    share: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[cfg(test)]
@@ -67,11 +73,15 @@ impl Ingest {
         let nowhere = crate::inbox::Config { kind: crate::inbox::Kind::None, ..Default::default() };
         let row = |name: &&str| crate::route::RouteConfig { topic: name.parse().expect("a topic"), ..Default::default() };
         let catalog = crate::sink::catalog::Catalog::open(None, Duration::from_secs(30));
+        let sink = Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker"));
+        let inbox = Arc::new(Inbox::open(&nowhere, &gates).expect("no inbox"));
         Self {
             quotas: Quotas::new(&crate::limits::Config::default()),
             table: Table::new(crate::route::Config::default(), topics.iter().map(row).collect()),
-            sink: Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker")),
-            inbox: Arc::new(Inbox::open(&nowhere, &gates).expect("no inbox")),
+            replay: Replay::new(Arc::clone(&inbox), Arc::clone(&sink)),
+            share: Arc::default(),
+            sink,
+            inbox,
             tasks: drain.tasks().clone(),
             signal: drain.signal(),
             queues: lanes::Queues::default(),
@@ -79,6 +89,17 @@ impl Ingest {
             looks: Arc::new(tokio::sync::Semaphore::new(LOOKS)),
         }
     }
+}
+
+/// The two ends of the trunk, and what leads from the one to the other.
+#[derive(Debug)]
+pub struct TrunkTiers {
+    /// The broker.
+    pub sink: Arc<Sink>,
+    /// The durable fallback.
+    pub inbox: Arc<Inbox>,
+    /// From there to the broker.
+    pub replay: Arc<Replay>,
 }
 
 /// What goes with the events of a batch, all the way.
@@ -108,10 +129,12 @@ pub struct Room {
 
 impl Ingest {
     /// The trunk, from its parts. Its tasks are the drain's, so that it waits for them, and they hear of it.
-    pub fn new(quotas: Quotas, table: Table, sink: Arc<Sink>, inbox: Arc<Inbox>, drain: &Drain, producer_ids: ProducerIds) -> Self {
+    pub fn new(quotas: Quotas, table: Table, tiers: TrunkTiers, drain: &Drain, producer_ids: ProducerIds) -> Self {
         let looks = Arc::new(tokio::sync::Semaphore::new(LOOKS));
         let (tasks, signal) = (drain.tasks().clone(), drain.signal());
-        Self { quotas, table, sink, inbox, tasks, signal, queues: lanes::Queues::default(), producer_ids, looks }
+        let TrunkTiers { sink, inbox, replay } = tiers;
+        let (queues, share) = (lanes::Queues::default(), Arc::default());
+        Self { quotas, table, sink, inbox, tasks, signal, queues, producer_ids, looks, replay, share }
     }
 
     /// The routes.
