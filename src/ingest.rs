@@ -32,8 +32,8 @@ use crate::telemetry::metrics::labels::{self, Outcome};
 pub use crate::receipt::Landed;
 pub use hold::Hold;
 use producer_ids::ProducerIds;
-pub use replay::{NotReplayed, Replayed};
 pub use records::{Admitted, MAX_OWED, RecordsOutcomes, RecordsPart, RecordsRequest, TopicState};
+pub use replay::{NotReplayed, Replayed};
 
 /// After which time to try again when the catalog cannot say whether a topic exists.
 const UNSURE_WAIT: Duration = Duration::from_secs(1);
