@@ -20,7 +20,7 @@ use crate::drain::{Drain, Phase};
 use crate::event::Topic;
 use crate::gate::Gates;
 use crate::inbox::replay::Replay;
-use crate::inbox::{Inbox, Kind, OpenError};
+use crate::inbox::{Collections, Inbox, Kind, OpenError};
 use crate::ingest::producer_ids::ProducerIds;
 use crate::ingest::{Ingest, TrunkTiers};
 use crate::limits::inflight::Meter;
@@ -29,7 +29,7 @@ use crate::listeners::http::door::{Door, DoorParts};
 use crate::listeners::http::lobby::{Lobby, Readiness};
 use crate::listeners::tls::Certificates;
 use crate::listeners::{DoorName, Doors, Listeners, TlsMode, kafka, otlp};
-use crate::route::Table;
+use crate::route::{RouteConfig, Shape, Table};
 use crate::sink::Sink;
 use crate::sink::catalog::Catalog;
 use crate::telemetry::metrics;
@@ -70,7 +70,7 @@ impl From<OpenError> for StartError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::InUse(_) => Self::InUse(error.to_string()),
-            OpenError::Volatile { .. } => Self::Configuration(error.to_string()),
+            OpenError::Volatile { .. } | OpenError::Settings(_) => Self::Configuration(error.to_string()),
             OpenError::Untrusted { .. } | OpenError::Io { .. } => Self::Failed(error.to_string()),
         }
     }
@@ -93,7 +93,7 @@ impl Tiers {
     /// Opens the inbox and makes the sink; nothing runs yet.
     pub fn open(config: &Config) -> Result<Self, StartError> {
         let gates = Arc::new(Gates::default());
-        let inbox = Arc::new(Inbox::open(&config.inbox, &gates)?);
+        let inbox = Arc::new(Inbox::open(&config.inbox, collections(config), &gates)?);
         let kept = (config.inbox.kind == Kind::Disk).then(|| config.inbox.dir.join("catalog.json"));
         let catalog = Catalog::open(kept, config.sink.catalog_refresh.get() * 3);
         let sink = Arc::new(Sink::new(sink_settings(config), Arc::clone(&gates), catalog).map_err(StartError::Failed)?);
@@ -332,7 +332,7 @@ impl App {
 /// locked or written, so that it can be asked beside a running gate.
 pub fn preflight(config: &Config) -> Vec<String> {
     let tls = Certificates::check(&config.listeners).err();
-    let inbox = (config.inbox.kind == Kind::Disk).then(|| crate::inbox::check(&config.inbox).err()).flatten();
+    let inbox = crate::inbox::check(&config.inbox).err();
     let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file, config.auth.given().as_ref()).err());
     let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
     let app_check = config.http.callable.app_check.authenticator().err();
@@ -344,6 +344,13 @@ pub fn preflight(config: &Config) -> Vec<String> {
         sink.map(|error| format!("sink: {error}")),
     ];
     said.into_iter().flatten().collect()
+}
+
+/// Where the Firestore inbox keeps the rows of each topic.
+fn collections(config: &Config) -> Collections {
+    let own = |route: &RouteConfig| (route.shape != Shape::Command).then(|| route.collection.clone()).flatten();
+    let routes = config.routes.iter().map(|route| (route.topic.clone(), own(route))).collect();
+    Collections::new(routes, config.inbox.firestore.collection.clone())
 }
 
 /// librdkafka's own bound on a record follows the largest that a route allows.

@@ -27,9 +27,11 @@ use crate::route::DocumentName;
 use crate::units::ByteSize;
 
 use disk::Disk;
+use firestore::Firestore;
 use row::{Parcel, Place, Row};
 
 pub use disk::{OpenError, offline};
+pub use firestore::Collections;
 
 /// Where events are kept while the broker cannot take them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -84,9 +86,13 @@ impl Config {
     }
 }
 
-/// Whether the disk inbox could be opened, as far as can be seen without opening it.
+/// Whether the inbox could be opened, as far as can be seen without opening it.
 pub fn check(config: &Config) -> Result<(), OpenError> {
-    disk::check(&config.dir, config.allow_volatile)
+    match config.kind {
+        Kind::Disk => disk::check(&config.dir, config.allow_volatile),
+        Kind::Firestore => firestore::check(&config.firestore).map_err(OpenError::Settings),
+        Kind::None => Ok(()),
+    }
 }
 
 /// Which inbox.
@@ -144,7 +150,7 @@ pub enum Settlement {
 /// Numbers of the inbox at a moment.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Snapshot {
-    /// `disk` or `none`.
+    /// `disk`, `firestore` or `none`.
     pub kind: &'static str,
     /// Rows that wait to be delivered.
     pub rows: u64,
@@ -180,22 +186,26 @@ pub struct Inbox {
 #[derive(Debug)]
 enum Store {
     Disk(Disk),
+    Firestore(Firestore),
     None,
 }
 
 impl Inbox {
     /// Opens the inbox. Rows that an earlier process held on the disk are ready now, and may be delivered already; their gates are closed.
-    pub fn open(config: &Config, gates: &Arc<Gates>) -> Result<Self, OpenError> {
+    /// `collections`: where the rows of each topic are kept, if it is Firestore's.
+    pub fn open(config: &Config, collections: Collections, gates: &Arc<Gates>) -> Result<Self, OpenError> {
         let store = match config.kind {
             Kind::Disk => Store::Disk(Disk::open(config, gates)?),
+            Kind::Firestore => Store::Firestore(Firestore::open(config, collections, gates).map_err(OpenError::Settings)?),
             Kind::None => Store::None,
         };
         Ok(Self { config: config.clone(), gates: Arc::clone(gates), store })
     }
 
     /// Starts what runs in the background.
-    pub fn start(&self, _drain: &Drain) {
+    pub fn start(&self, drain: &Drain) {
         match &self.store {
+            Store::Firestore(firestore) => firestore.start(drain),
             Store::Disk(_) | Store::None => {}
         }
     }
@@ -209,6 +219,7 @@ impl Inbox {
     pub fn takes(&self) -> bool {
         match &self.store {
             Store::Disk(disk) => disk.takes(),
+            Store::Firestore(firestore) => firestore.takes(),
             Store::None => false,
         }
     }
@@ -222,7 +233,7 @@ impl Inbox {
     pub fn is_latched(&self) -> bool {
         match &self.store {
             Store::Disk(disk) => disk.is_latched(),
-            Store::None => false,
+            Store::Firestore(_) | Store::None => false,
         }
     }
 
@@ -235,6 +246,7 @@ impl Inbox {
     pub fn store(&self, parcel: Parcel) -> Result<Commit, StoreError> {
         match &self.store {
             Store::Disk(disk) => disk.store(parcel),
+            Store::Firestore(firestore) => firestore.store(parcel),
             Store::None => Err(StoreError::None),
         }
     }
@@ -243,6 +255,7 @@ impl Inbox {
     pub fn settle(&self, name: DocumentName, settlement: Settlement) {
         match &self.store {
             Store::Disk(disk) => disk.settle(name, settlement),
+            Store::Firestore(firestore) => firestore.settle(name, settlement),
             Store::None => {}
         }
     }
@@ -251,6 +264,7 @@ impl Inbox {
     pub async fn restore(&self, topic: Option<Topic>) -> u64 {
         match &self.store {
             Store::Disk(disk) => disk.restore(topic).await,
+            Store::Firestore(firestore) => firestore.restore(topic).await,
             Store::None => 0,
         }
     }
@@ -259,6 +273,7 @@ impl Inbox {
     pub async fn purge(&self, topic: Option<Topic>, only_poison: bool) -> u64 {
         match &self.store {
             Store::Disk(disk) => disk.purge(topic, only_poison).await,
+            Store::Firestore(firestore) => firestore.purge(topic, only_poison).await,
             Store::None => 0,
         }
     }
@@ -266,16 +281,18 @@ impl Inbox {
     /// Numbers of this moment.
     pub fn snapshot(&self) -> Snapshot {
         let seen = match &self.store {
-            Store::Disk(disk) => disk.snapshot(),
+            Store::Disk(disk) => Snapshot { max_bytes: self.config.max_bytes.get(), ..disk.snapshot() },
+            Store::Firestore(firestore) => firestore.snapshot(),
             Store::None => return Snapshot { kind: "none", ..Snapshot::default() },
         };
-        Snapshot { rows: self.gates.total(), max_bytes: self.config.max_bytes.get(), ..seen }
+        Snapshot { rows: self.gates.total().max(seen.rows), ..seen }
     }
 
     /// Commits what is queued and ends the writer; for the drain's last phase.
     pub async fn close(&self) {
         match &self.store {
             Store::Disk(disk) => disk.close().await,
+            Store::Firestore(firestore) => firestore.close().await,
             Store::None => {}
         }
     }
@@ -283,6 +300,7 @@ impl Inbox {
     /// The lanes that wait for replay.
     fn lanes(&self) -> Vec<TopicPartition> {
         match &self.store {
+            Store::Firestore(firestore) => firestore.lanes(),
             Store::Disk(_) | Store::None => self.gates.closed(),
         }
     }
@@ -290,6 +308,7 @@ impl Inbox {
     /// Looks for lanes that others have left, where several share a store.
     async fn look(&self) {
         match &self.store {
+            Store::Firestore(firestore) => firestore.look().await,
             Store::Disk(_) | Store::None => {}
         }
     }
@@ -297,13 +316,15 @@ impl Inbox {
     /// How many rows wait.
     async fn left(&self) -> u64 {
         match &self.store {
+            Store::Firestore(firestore) => firestore.left().await,
             Store::Disk(_) | Store::None => self.gates.total(),
         }
     }
 
     /// Whether this process may replay a lane now: where several share a store, one of them does.
-    async fn claim(&self, _lane: &TopicPartition) -> bool {
+    async fn claim(&self, lane: &TopicPartition) -> bool {
         match &self.store {
+            Store::Firestore(firestore) => firestore.claim(lane).await,
             Store::Disk(_) | Store::None => true,
         }
     }
@@ -311,6 +332,7 @@ impl Inbox {
     /// How long a lane rests in which nothing is ready: a look may cost something.
     fn rest(&self) -> Duration {
         match &self.store {
+            Store::Firestore(_) => Duration::from_secs(1),
             Store::Disk(_) | Store::None => Duration::from_millis(100),
         }
     }
@@ -319,6 +341,7 @@ impl Inbox {
     async fn rows(&self, lane: &TopicPartition, limit: usize) -> Vec<Row> {
         match &self.store {
             Store::Disk(disk) => disk.rows(lane.clone(), limit).await,
+            Store::Firestore(firestore) => firestore.rows(lane, limit).await,
             Store::None => Vec::new(),
         }
     }
@@ -327,6 +350,7 @@ impl Inbox {
     async fn remove(&self, rows: Vec<Place>) -> bool {
         match &self.store {
             Store::Disk(disk) => disk.remove(rows).await,
+            Store::Firestore(firestore) => firestore.remove(rows).await,
             Store::None => false,
         }
     }
@@ -335,6 +359,7 @@ impl Inbox {
     async fn refused(&self, row: &Row, aside: Option<&'static str>) {
         match &self.store {
             Store::Disk(disk) => disk.refused(row.place.name, aside),
+            Store::Firestore(firestore) => firestore.refused(row, aside).await,
             Store::None => {}
         }
     }
@@ -343,6 +368,7 @@ impl Inbox {
     async fn assign(&self, from: &TopicPartition, rows: Vec<(Place, i32)>) -> bool {
         match &self.store {
             Store::Disk(disk) => disk.assign(from.clone(), rows).await,
+            Store::Firestore(firestore) => firestore.assign(from, rows).await,
             Store::None => false,
         }
     }

@@ -74,7 +74,7 @@ impl Ingest {
         let row = |name: &&str| crate::route::RouteConfig { topic: name.parse().expect("a topic"), ..Default::default() };
         let catalog = crate::sink::catalog::Catalog::open(None, Duration::from_secs(30));
         let sink = Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker"));
-        let inbox = Arc::new(Inbox::open(&nowhere, &gates).expect("no inbox"));
+        let inbox = Arc::new(Inbox::open(&nowhere, crate::inbox::Collections::default(), &gates).expect("no inbox"));
         Self {
             quotas: Quotas::new(&crate::limits::Config::default()),
             table: Table::new(crate::route::Config::default(), topics.iter().map(row).collect()),

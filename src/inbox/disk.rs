@@ -189,7 +189,7 @@ fn read_lane(connection: &Connection, lane: &TopicPartition, limit: usize) -> ru
         let name = DocumentName(row.get(0)?);
         let body: Vec<u8> = row.get(6)?;
         rows.push(Row {
-            place: Place { name, lane: lane.clone(), arrival: row.get::<_, i64>(1)?.cast_unsigned() },
+            place: Place { name, lane: lane.clone(), arrival: row.get::<_, i64>(1)?.cast_unsigned(), ours: true },
             not_before_ms: row.get(2)?,
             maybe: row.get(3)?,
             attempts: row.get(4)?,

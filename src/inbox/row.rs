@@ -82,6 +82,8 @@ pub struct Place {
     pub lane: TopicPartition,
     /// Its place in the order of arrivals.
     pub arrival: u64,
+    /// Whether this process has stored it, where several share a store.
+    pub ours: bool,
 }
 
 /// A row read back.
@@ -212,14 +214,26 @@ pub fn decode(name: DocumentName, topic: &Topic, partition: i32, body: &[u8]) ->
         VERSION => event(topic, serde_json::from_slice(line).ok()?, bytes).map(|routed| Content::Event(Arc::new(routed))),
         RECORDS_VERSION => {
             let RecordsHead { id, principal, partition: chosen, .. } = serde_json::from_slice(line).ok()?;
-            let batch = RecordBatch::parse(bytes).ok()?;
-            // Its producer's numbers mean something in the partition that it has chosen, and nowhere else.
-            let batch = if chosen.is_none_or(|chosen| chosen == partition) { batch } else { batch.strip() };
-            let row = RestoredRecords { id, topic: topic.clone(), partition, principal, batch, name };
-            Some(Content::Records(Arc::new(RoutedRecords::restore(row))))
+            restored_batch(id, (topic, partition), chosen, principal, bytes, name)
         }
         _ => None,
     }
+}
+
+/// A batch read back; none, when its bytes are none.
+pub fn restored_batch(
+    id: EventId,
+    (topic, partition): (&Topic, i32),
+    chosen: Option<i32>,
+    principal: String,
+    bytes: Bytes,
+    name: DocumentName,
+) -> Option<Content> {
+    let batch = RecordBatch::parse(bytes).ok()?;
+    // Its producer's numbers mean something in the partition that it has chosen, and nowhere else.
+    let batch = if chosen.is_none_or(|chosen| chosen == partition) { batch } else { batch.strip() };
+    let row = RestoredRecords { id, topic: topic.clone(), partition, principal, batch, name };
+    Some(Content::Records(Arc::new(RoutedRecords::restore(row))))
 }
 
 fn event(topic: &Topic, head: Head, value: Bytes) -> Option<Routed> {

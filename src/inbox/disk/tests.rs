@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::{Inbox, not_before_ms};
 use super::offline::Filter;
+use super::super::{Collections, Inbox, not_before_ms};
 use super::*;
 use crate::event::EventId;
 use crate::route::{Restored, Routed};
@@ -39,7 +39,7 @@ impl Store {
     fn open(dir: &Path) -> Self {
         let gates = Arc::new(Gates::default());
         let config = Config { dir: dir.to_owned(), allow_volatile: true, ..Config::default() };
-        Self { inbox: Inbox::open(&config, &gates).expect("it opens"), gates }
+        Self { inbox: Inbox::open(&config, Collections::default(), &gates).expect("it opens"), gates }
     }
 
     fn parcel(&self, id: &str, arrival: u64, not_before_ms: i64) -> Parcel {
@@ -169,7 +169,7 @@ async fn beyond_its_budget_it_takes_nothing_and_the_gate_is_not_left_closed() {
     let dir = tempfile::tempdir().expect("a folder");
     let gates = Arc::new(Gates::default());
     let config = Config { dir: dir.path().to_owned(), allow_volatile: true, max_bytes: ByteSize::bytes(1), ..Config::default() };
-    let store = Store { inbox: Inbox::open(&config, &gates).expect("it opens"), gates };
+    let store = Store { inbox: Inbox::open(&config, Collections::default(), &gates).expect("it opens"), gates };
     assert_eq!(store.store("a", 1, 0).await, Err(StoreError::Full));
     assert!(store.gates.is_open(&topic(), 0));
     assert!(!store.inbox.takes());
