@@ -9,6 +9,7 @@
 //! - Rows are deleted only after the broker's acknowledgement, or set aside, kept and counted.
 
 mod disk;
+pub mod firestore;
 pub mod replay;
 pub mod row;
 
@@ -37,7 +38,7 @@ pub use firestore::Collections;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `disk`: an embedded store in `dir`. `none`: without a broker events are refused with `unavailable`.
+    /// `disk`: an embedded store in `dir`. `firestore`: documents of a Firestore database. `none`: without a broker events are refused with `unavailable`.
     pub kind: Kind,
     /// The folder of the disk inbox. One gate uses it at a time. The topics' catalog is kept there too.
     pub dir: PathBuf,
@@ -53,6 +54,8 @@ pub struct Config {
     pub idempotent: bool,
     /// A row that the broker has refused so often is set aside: kept, counted, and sent again only by `sluicegate inbox replay`.
     pub max_attempts: u32,
+    /// The database of `kind = "firestore"`, and how it is reached.
+    pub firestore: firestore::Config,
 }
 
 impl Default for Config {
@@ -65,6 +68,7 @@ impl Default for Config {
             allow_volatile: false,
             idempotent: true,
             max_attempts: 5,
+            firestore: firestore::Config::default(),
         }
     }
 }
@@ -81,6 +85,10 @@ impl Config {
         }
         if self.max_bytes < ByteSize::mib(1) {
             found.push(("max_bytes".to_owned(), "must be at least 1 MiB".to_owned()));
+        }
+        // The platform's variables may name a database that is not this gate's business.
+        if self.kind == Kind::Firestore {
+            found.extend(self.firestore.mistakes().into_iter().map(|(key, problem)| (format!("firestore.{key}"), problem)));
         }
         found
     }
@@ -101,6 +109,8 @@ pub fn check(config: &Config) -> Result<(), OpenError> {
 pub enum Kind {
     /// An embedded store on a disk.
     Disk,
+    /// Documents of a Firestore database.
+    Firestore,
     /// None.
     None,
 }

@@ -59,5 +59,6 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod document;
 pub mod drain;
 pub mod telemetry;

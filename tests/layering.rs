@@ -101,7 +101,16 @@ const FENCES: &[Fence] = &[
     Fence { words: &["kafka_protocol::"], only: &["listeners::kafka", "sink"], why: "Kafka's wire is the Kafka door's and the sink's" },
     Fence { words: &["rdkafka::"], only: &["sink"], why: "librdkafka stays behind the sink" },
     Fence { words: &["rusqlite::"], only: &["inbox"], why: "the database stays behind the inbox" },
-    Fence { words: &["jsonwebtoken::"], only: &["auth"], why: "tokens are verified and minted in one place" },
+    Fence {
+        words: &["jsonwebtoken::"],
+        only: &["auth", "inbox::firestore::credentials"],
+        why: "tokens are verified and minted in one place; what a service account says to Google is signed beside it",
+    },
+    Fence {
+        words: &["googleapis_tonic_google_firestore_v1::", "prost_types::"],
+        only: &["inbox::firestore"],
+        why: "Firestore's messages stay behind the inbox",
+    },
     Fence {
         words: &["Routed::restore", "RoutedRecords::restore"],
         only: &["inbox"],

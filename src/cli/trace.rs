@@ -91,6 +91,7 @@ pub(super) fn inbox(loaded: &Loaded, args: &TraceArgs) -> Result<Vec<Place>, Str
     let config = &loaded.config.inbox;
     match config.kind {
         Kind::None => Err("inbox.kind is none: there is no inbox to look into".into()),
+        Kind::Firestore => Err("an inbox in Firestore cannot be looked into yet".into()),
         Kind::Disk => Ok(offline::trace(&config.dir, &args.id, args.topic.as_ref())?.iter().map(|row| of_row(row, args.value)).collect()),
     }
 }

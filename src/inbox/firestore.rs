@@ -14,6 +14,8 @@ pub mod config;
 pub mod credentials;
 mod order;
 mod proto;
+mod stubs_drain;
+mod stubs_writer;
 
 use std::sync::Arc;
 
@@ -57,7 +59,7 @@ impl Firestore {
             client: Client::new(&config.firestore)?,
             config: config.firestore.clone(),
             collections,
-            instance: ulid::Ulid::new().to_string(),
+            instance: ulid::Ulid::generate().to_string(),
             books: Books::new(Arc::clone(gates)),
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -10,6 +10,7 @@ pub mod client;
 pub mod cluster;
 pub mod collector;
 pub mod fault;
+pub mod firestore;
 pub mod gate;
 pub mod issuer;
 pub mod kafka;
