@@ -112,7 +112,9 @@ impl Tiers {
         let wanted = Box::new(move |topic: &Topic| table.knows(topic));
         self.sink.start(drain, wanted).map_err(StartError::Failed)?;
         self.inbox.start(drain);
-        drain.tasks().spawn(Arc::clone(&self.replay).run(drain.signal()));
+        if self.inbox.replays_by_itself() {
+            drain.tasks().spawn(Arc::clone(&self.replay).run(drain.signal()));
+        }
         Ok(())
     }
 }
