@@ -220,6 +220,11 @@ impl Inbox {
         }
     }
 
+    /// Whether its rows are replayed without being asked for.
+    pub fn replays_by_itself(&self) -> bool {
+        !matches!(self.store, Store::Firestore(_)) || self.config.firestore.replay == firestore::ReplayWhen::Background
+    }
+
     /// Whether there is an inbox at all.
     pub fn exists(&self) -> bool {
         !matches!(self.store, Store::None)

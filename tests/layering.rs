@@ -15,8 +15,21 @@ struct Area {
 }
 
 /// Small areas that everything may use, and that use nothing but each other.
-const LEAVES: &[&str] =
-    &["event", "receipt", "units", "telemetry", "drain", "limits::inflight", "records", "wire", "lane", "otlp", "partition", "document", "journal"];
+const LEAVES: &[&str] = &[
+    "event",
+    "receipt",
+    "units",
+    "telemetry",
+    "drain",
+    "limits::inflight",
+    "records",
+    "wire",
+    "lane",
+    "otlp",
+    "partition",
+    "document",
+    "journal",
+];
 
 const fn area(module: &'static str, may: &'static [&'static str], why: &'static str) -> Area {
     Area { module, may, why }

@@ -12,9 +12,12 @@ pub mod client;
 mod collections;
 pub mod config;
 pub mod credentials;
+mod lanes;
+mod lease;
 mod order;
+mod pacer;
 mod proto;
-mod stubs_drain;
+mod ramp;
 mod stubs_writer;
 
 use std::sync::Arc;
@@ -23,6 +26,9 @@ use crate::gate::Gates;
 
 use books::Books;
 use client::Client;
+use lanes::Lanes;
+use lease::Leases;
+use pacer::Pacer;
 
 pub use collections::Collections;
 pub use config::{Config, ReplayWhen};
@@ -46,6 +52,8 @@ pub(super) struct Shared {
     /// Who we are among those that share the collections: a new one for each process.
     pub(super) instance: String,
     pub(super) books: Books,
+    pub(super) pacer: Pacer,
+    pub(super) lanes: Lanes,
 }
 
 /// Whether it could be used, as far as can be seen without asking anybody.
@@ -55,12 +63,17 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
 
 impl Firestore {
     pub(super) fn open(config: &super::Config, collections: Collections, gates: &Arc<Gates>) -> Result<Self, String> {
+        let client = Client::new(&config.firestore)?;
+        let instance = ulid::Ulid::generate().to_string();
+        let leases = Leases::new(client.clone(), instance.clone(), config.firestore.lease.get());
         let shared = Shared {
-            client: Client::new(&config.firestore)?,
+            client,
             config: config.firestore.clone(),
             collections,
-            instance: ulid::Ulid::generate().to_string(),
+            instance,
             books: Books::new(Arc::clone(gates)),
+            pacer: Pacer::new(&config.firestore),
+            lanes: Lanes::new(leases),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -12,6 +12,8 @@ impl Firestore {
     pub(in crate::inbox) fn start(&self, drain: &Drain) {
         let (client, signal) = (self.shared.client.clone(), drain.signal());
         tokio::spawn(async move { client.start(signal).await });
+        let (firestore, signal) = (self.clone(), drain.signal());
+        tokio::spawn(async move { firestore.watch(signal).await });
     }
 
     pub(in crate::inbox) fn takes(&self) -> bool {
@@ -28,5 +30,7 @@ impl Firestore {
         Snapshot { kind: "firestore", ..Snapshot::default() }
     }
 
-    pub(in crate::inbox) async fn close(&self) {}
+    pub(in crate::inbox) async fn close(&self) {
+        self.leave().await;
+    }
 }
