@@ -140,9 +140,8 @@ fn find(connection: &Connection, wanted: &str) -> rusqlite::Result<Option<(Entry
         // By name with the index; by id with a walk, which a person can wait for.
         let sql = format!("{table} AND (name = ?3 OR instr(body, ?4) > 0) LIMIT 1");
         let id = format!("\"id\":{}", serde_json::Value::from(wanted));
-        let row = connection.query_row(&sql, params![None::<String>, now_ms(), name, id.as_bytes()], |row| {
-            Ok((entry(row)?, row.get::<_, Vec<u8>>(8)?))
-        });
+        let row = connection
+            .query_row(&sql, params![None::<String>, now_ms(), name, id.as_bytes()], |row| Ok((entry(row)?, row.get::<_, Vec<u8>>(8)?)));
         if let Some(found) = row.optional()? {
             return Ok(Some(found));
         }

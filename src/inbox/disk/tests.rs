@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::offline::Filter;
 use super::super::{Collections, Inbox, not_before_ms};
+use super::offline::Filter;
 use super::*;
-use crate::units::ByteSize;
-use std::time::Duration;
 use crate::event::EventId;
 use crate::route::{Restored, Routed};
+use crate::units::ByteSize;
+use std::time::Duration;
 
 fn topic() -> Topic {
     Topic::new("t").expect("a topic")

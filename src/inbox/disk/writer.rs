@@ -16,8 +16,8 @@ use crate::gate::{Gates, TopicPartition};
 use crate::route::DocumentName;
 use crate::telemetry::metrics;
 
-use super::queue::{Command, Queue, Taken};
 use super::super::row::{self, Parcel};
+use super::queue::{Command, Queue, Taken};
 use super::state::State;
 use super::{Config, Settlement, StoreError, Stored, file, now_ms};
 

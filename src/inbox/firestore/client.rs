@@ -148,8 +148,7 @@ impl Client {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let message =
-            fs::BatchGetDocumentsRequest { database: self.0.database.clone(), documents: names.clone(), ..Default::default() };
+        let message = fs::BatchGetDocumentsRequest { database: self.0.database.clone(), documents: names.clone(), ..Default::default() };
         let inner = &self.0;
         let read = async |mut stub: FirestoreClient<Channel>, request| {
             let mut answers = stub.batch_get_documents(request).await?.into_inner();
