@@ -32,7 +32,7 @@ use firestore::Firestore;
 use row::{Parcel, Place, Row};
 
 pub use disk::{OpenError, offline};
-pub use firestore::Collections;
+pub use firestore::{Collections, Numbers as FirestoreNumbers};
 
 /// Where events are kept while the broker cannot take them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -188,6 +188,9 @@ pub struct Snapshot {
     pub full: bool,
     /// Whether its disk has failed.
     pub latched: bool,
+    /// What Firestore is asked to do, and what came of it; none: the inbox is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firestore: Option<FirestoreNumbers>,
 }
 
 /// See the module.

@@ -44,6 +44,8 @@ impl Firestore {
     pub(in crate::inbox) async fn remove(&self, rows: Vec<Place>) -> bool {
         let Some(lane) = rows.first().map(|row| row.lane.clone()) else { return true };
         let homes = self.homes(&lane);
+        // Whoever reads them back now is not to think that they were never there.
+        self.shared.writing.auditor.removed(rows.iter().map(|row| &row.name));
         let writes = |row: &Place| -> Vec<fs::Write> {
             homes.iter().map(|home| proto::delete(self.shared.client.name(home, &row.name.to_string()))).collect()
         };
@@ -185,6 +187,8 @@ impl Firestore {
     }
 
     async fn purge_page(&self, page: &[fs::Document]) -> usize {
+        let names: Vec<_> = page.iter().filter_map(proto::name_of).collect();
+        self.shared.writing.auditor.removed(names.iter());
         let done = self.make(page.iter().map(|document| vec![proto::delete(document.name.clone())]).collect(), PATIENCE).await;
         for (document, _) in page.iter().zip(&done).filter(|(_, done)| **done) {
             if let Some(row) = proto::row(document, &self.shared.instance).filter(|row| row.place.ours) {
