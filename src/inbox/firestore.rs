@@ -7,15 +7,23 @@
 //!   again, but for the producer's late success, which deletes it. All else goes into collections of ours, in a shape that can
 //!   be sent as it came; who holds a lane's lease replays it, whichever instance has stored it.
 
+mod answer;
+mod audit;
 mod books;
+mod call;
 pub mod client;
 mod collections;
 pub mod config;
 pub mod credentials;
+mod job;
 mod order;
+mod pacer;
 mod proto;
+mod queue;
+mod ramp;
+mod store;
 mod stubs_drain;
-mod stubs_writer;
+mod writer;
 
 use std::sync::Arc;
 
@@ -23,6 +31,7 @@ use crate::gate::Gates;
 
 use books::Books;
 use client::Client;
+use store::Writing;
 
 pub use collections::Collections;
 pub use config::{Config, ReplayWhen};
@@ -46,6 +55,8 @@ pub(super) struct Shared {
     /// Who we are among those that share the collections: a new one for each process.
     pub(super) instance: String,
     pub(super) books: Books,
+    /// The writer's.
+    pub(super) writing: Writing,
 }
 
 /// Whether it could be used, as far as can be seen without asking anybody.
@@ -55,11 +66,14 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
 
 impl Firestore {
     pub(super) fn open(config: &super::Config, collections: Collections, gates: &Arc<Gates>) -> Result<Self, String> {
+        let instance = ulid::Ulid::generate().to_string();
+        let writing = Writing::new(&config.firestore, &collections, &instance);
         let shared = Shared {
             client: Client::new(&config.firestore)?,
             config: config.firestore.clone(),
             collections,
-            instance: ulid::Ulid::generate().to_string(),
+            instance,
+            writing,
             books: Books::new(Arc::clone(gates)),
         };
         Ok(Self { shared: Arc::new(shared) })
