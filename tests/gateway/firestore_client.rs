@@ -57,7 +57,7 @@ fn by_number(limit: i32) -> fs::StructuredQuery {
     fs::StructuredQuery {
         from: vec![fs::structured_query::CollectionSelector { collection_id: EVENTS.to_owned(), all_descendants: false }],
         order_by: vec![order],
-        limit: Some(limit.into()),
+        limit: Some(limit),
         ..Default::default()
     }
 }
