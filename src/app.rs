@@ -7,7 +7,7 @@
 mod status;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use crate::inbox::replay::Replay;
 use crate::inbox::{Collections, Inbox, Kind, OpenError};
 use crate::ingest::producer_ids::ProducerIds;
 use crate::ingest::{Ingest, TrunkTiers};
+use crate::journal::Journal;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
 use crate::listeners::http::door::{Door, DoorParts};
@@ -161,6 +162,7 @@ impl App {
             &drain,
             producer_ids(&config)?,
         );
+        let ingest = ingest.journaled(journal(&config)?);
         let admin = bind_admin(&config).await?;
         Ok(Self {
             listeners: Listeners::bind(&config.listeners).map_err(|error| StartError::Failed(error.to_string()))?,
@@ -346,6 +348,18 @@ pub fn preflight(config: &Config) -> Vec<String> {
         sink.map(|error| format!("sink: {error}")),
     ];
     said.into_iter().flatten().collect()
+}
+
+/// The folder of the journal of outcomes; none: none is kept. The disk inbox's folder is there, and ours alone.
+pub fn journal_dir(config: &Config) -> Option<&Path> {
+    let beside = || (config.inbox.kind == Kind::Disk).then_some(config.inbox.dir.as_path());
+    config.journal.dir.as_deref().or_else(beside).filter(|_| config.journal.max_bytes.get() > 0)
+}
+
+fn journal(config: &Config) -> Result<Option<Journal>, StartError> {
+    let Some(dir) = journal_dir(config) else { return Ok(None) };
+    let failed = |error| StartError::Failed(format!("journal.dir: no journal in `{}`: {error}", dir.display()));
+    Journal::open(dir, config.journal.max_bytes).map(Some).map_err(failed)
 }
 
 /// Where the Firestore inbox keeps the rows of each topic.

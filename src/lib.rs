@@ -37,6 +37,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod journal;
 pub mod lane;
 pub mod otlp;
 pub mod partition;

@@ -7,18 +7,24 @@
 //!   again, but for the producer's late success, which deletes it. All else goes into collections of ours, in a shape that can
 //!   be sent as it came; who holds a lane's lease replays it, whichever instance has stored it.
 
+mod answer;
+mod audit;
 mod books;
+mod call;
 pub mod client;
 mod collections;
 pub mod config;
 pub mod credentials;
+mod job;
 mod lanes;
 mod lease;
 mod order;
 mod pacer;
 mod proto;
+mod queue;
 mod ramp;
-mod stubs_writer;
+mod store;
+mod writer;
 
 use std::sync::Arc;
 
@@ -29,9 +35,11 @@ use client::Client;
 use lanes::Lanes;
 use lease::Leases;
 use pacer::Pacer;
+use store::Writing;
 
 pub use collections::Collections;
 pub use config::{Config, ReplayWhen};
+pub use store::Numbers;
 /// Firestore's messages.
 pub use googleapis_tonic_google_firestore_v1::google::firestore::v1 as fs;
 /// A point in time, as Firestore's messages have it.
@@ -54,6 +62,8 @@ pub(super) struct Shared {
     pub(super) books: Books,
     pub(super) pacer: Pacer,
     pub(super) lanes: Lanes,
+    /// The writer's.
+    pub(super) writing: Writing,
 }
 
 /// Whether it could be used, as far as can be seen without asking anybody.
@@ -66,11 +76,13 @@ impl Firestore {
         let client = Client::new(&config.firestore)?;
         let instance = ulid::Ulid::generate().to_string();
         let leases = Leases::new(client.clone(), instance.clone(), config.firestore.lease.get());
+        let writing = Writing::new(&config.firestore, &collections, &instance);
         let shared = Shared {
             client,
             config: config.firestore.clone(),
             collections,
             instance,
+            writing,
             books: Books::new(Arc::clone(gates)),
             pacer: Pacer::new(&config.firestore),
             lanes: Lanes::new(leases),

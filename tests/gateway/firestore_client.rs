@@ -2,20 +2,28 @@
 //! and that the token that it sends is the one it was given.
 
 mod calls;
+mod metadata;
 mod outage;
 mod tokens;
 
 use sluicegate::inbox::firestore::client::Client;
 use sluicegate::inbox::firestore::{Config, fs};
+use sluicegate::units::Span;
 
 use super::support::firestore::{DATABASE, Firestore, PROJECT};
 
 /// The collection of these tests.
 const EVENTS: &str = "events";
 
-/// Settings for an emulator.
+/// Settings for an emulator. Its first calls take it more than the deadline that is shipped, on a busy machine.
 fn settings(firestore: &Firestore) -> Config {
-    Config { project: Some(PROJECT.to_owned()), database: DATABASE.to_owned(), emulator: Some(firestore.address()), ..Config::default() }
+    Config {
+        project: Some(PROJECT.to_owned()),
+        database: DATABASE.to_owned(),
+        emulator: Some(firestore.address()),
+        call_timeout: Span::secs(10),
+        ..Config::default()
+    }
 }
 
 fn client(firestore: &Firestore) -> Client {

@@ -83,8 +83,9 @@ pub(super) async fn make<C: Calls>(calls: &C, pacer: &Pacer, auditor: &Auditor, 
 
 /// A write that changes nothing, to hear whether Firestore lets us again.
 pub(super) async fn probe<C: Calls>(calls: &C, pacer: &Pacer, write: fs::Write) {
-    if pacer.permit(1, false).await.is_ok() && calls.write(vec![write]).await.is_ok() {
-        pacer.works();
+    if pacer.permit(1, false).await.is_ok() {
+        let started = Instant::now();
+        note(pacer, &calls.write(vec![write]).await, 1, started);
     }
 }
 

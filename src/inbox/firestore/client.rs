@@ -30,8 +30,8 @@ use transport::Transport;
 
 pub use fault::{Fault, Written};
 
-/// How long a query or a count may take.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A query or a count may take so many times as long as a write.
+const QUERY_PATIENCE: u32 = 5;
 
 /// At most this many bytes of documents are read by one query, but always one document.
 const MAX_QUERY_BYTES: usize = 4 << 20;
@@ -148,8 +148,7 @@ impl Client {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let message =
-            fs::BatchGetDocumentsRequest { database: self.0.database.clone(), documents: names.clone(), ..Default::default() };
+        let message = fs::BatchGetDocumentsRequest { database: self.0.database.clone(), documents: names.clone(), ..Default::default() };
         let inner = &self.0;
         let read = async |mut stub: FirestoreClient<Channel>, request| {
             let mut answers = stub.batch_get_documents(request).await?.into_inner();
@@ -183,7 +182,7 @@ impl Client {
             }
             Ok(documents)
         };
-        self.0.call(QUERY_TIMEOUT, &self.0.headers.by_parent, message, read, Ok).await
+        self.0.call(self.0.call_timeout * QUERY_PATIENCE, &self.0.headers.by_parent, message, read, Ok).await
     }
 
     /// How many documents a query finds below the root.
@@ -198,7 +197,7 @@ impl Client {
             Ok(count)
         };
         let number = |count: Option<u64>| count.ok_or_else(|| Fault::Other("a count without a number".to_owned()));
-        inner.call(QUERY_TIMEOUT, &inner.headers.by_parent, inner.to_count(query), read, number).await
+        inner.call(inner.call_timeout * QUERY_PATIENCE, &inner.headers.by_parent, inner.to_count(query), read, number).await
     }
 
     /// Calls now and whenever nobody else has for a while.

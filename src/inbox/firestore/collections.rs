@@ -41,7 +41,12 @@ mod tests {
     #[test]
     fn the_first_route_that_fits_says_where() {
         let grant = |text: &str| text.parse::<Grant>().expect("a grant");
-        let routes = vec![(grant("a"), Some("own".to_owned())), (grant("a*"), None), (grant("*"), Some("rest".to_owned())), (grant("b"), Some("own".to_owned()))];
+        let routes = vec![
+            (grant("a"), Some("own".to_owned())),
+            (grant("a*"), None),
+            (grant("*"), Some("rest".to_owned())),
+            (grant("b"), Some("own".to_owned())),
+        ];
         let collections = Collections::new(routes, "inbox".to_owned());
         let of = |topic: &str| collections.of(&Topic::new(topic).expect("a topic")).to_owned();
         assert_eq!([of("a"), of("ab"), of("b")], ["own", "inbox", "rest"]);

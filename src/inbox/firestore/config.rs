@@ -43,7 +43,7 @@ pub struct Config {
     pub endpoint: String,
     /// The metadata server's `host` or `host:port`. Also `GCE_METADATA_HOST`.
     pub metadata_host: String,
-    /// How long a write may take. An event whose write takes longer may be stored all the same, and is answered as one
+    /// How long a write may take, and a query five times as long. An event whose write takes longer may be stored all the same, and is answered as one
     /// of which that is not known.
     pub call_timeout: Span,
     /// Writes a second, at most.
@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn tokens_go_out_in_the_clear_only_to_loopback() {
-        for endpoint in ["http://firestore.googleapis.com", "http://10.0.0.1:80", "https://", "firestore", "https://a@b", "https://a/b", ""] {
+        for endpoint in ["http://firestore.googleapis.com", "http://10.0.0.1:80", "https://", "firestore", "https://a@b", "https://a/b", ""]
+        {
             assert_eq!(keys(|config| endpoint.clone_into(&mut config.endpoint)), ["endpoint"], "{endpoint}");
         }
         for endpoint in ["https://restricted.googleapis.com", "http://127.0.0.1:1", "http://[::1]:1", "https://localhost:8443/"] {

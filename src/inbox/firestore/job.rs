@@ -162,8 +162,12 @@ fn make_ready(path: String, maybe: bool) -> fs::Write {
     if !maybe {
         return proto::update(path, fields, &["not_before"]);
     }
-    fields.insert("maybe_delivered".to_owned(), proto::flag(true));
+    fields.insert("maybe_delivered".to_owned(), flag(true));
     proto::update(path, fields, &["not_before", "maybe_delivered"])
+}
+
+fn flag(of: bool) -> fs::Value {
+    fs::Value { value_type: Some(fs::value::ValueType::BooleanValue(of)) }
 }
 
 /// The rows that a producer may still settle.

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use super::fs::precondition::ConditionType;
 use super::fs::value::ValueType;
 use super::fs::write::Operation;
@@ -16,6 +15,7 @@ use crate::event::{EventId, Headers, Topic};
 use crate::gate::TopicPartition;
 use crate::inbox::row::{self, Content, Parcel, Place, Row};
 use crate::route::{DocumentName, Restored, Routed, RoutedRecords};
+use bytes::Bytes;
 
 /// The version of the general shape.
 const VERSION: i64 = 1;
@@ -186,9 +186,7 @@ fn key(fields: &Fields) -> Option<Option<Bytes>> {
 fn headers(fields: &Fields) -> Option<Headers> {
     let ValueType::ArrayValue(headers) = kind_of(fields, "headers")? else { return None };
     let header = |header: &fs::Value| match header.value_type.as_ref()? {
-        ValueType::MapValue(map) => {
-            Some((text_of(&map.fields, "name")?.to_owned(), bytes_of(&map.fields, "value")?.clone()))
-        }
+        ValueType::MapValue(map) => Some((text_of(&map.fields, "name")?.to_owned(), bytes_of(&map.fields, "value")?.clone())),
         _ => None,
     };
     headers.values.iter().map(header).collect()

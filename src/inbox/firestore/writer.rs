@@ -71,7 +71,7 @@ pub(super) struct Writer<'a, C> {
     pub(super) held: Held,
     pub(super) abandoned: Option<Instant>,
     under_way: FuturesUnordered<BoxFuture<'a, Ended>>,
-    /// When Firestore is asked again whether it lets us.
+    /// When Firestore is asked again whether it lets us; none: it does.
     probe: Option<Instant>,
 }
 
@@ -188,7 +188,8 @@ impl<'a, C: Calls> Writer<'a, C> {
         self.probe = Some(now + PROBE_EVERY);
         let desk = self.desk;
         self.under_way.push(Box::pin(async move {
-            let nothing = desk.calls.name(desk.forms.collections.of_none(), "sluicegate-probe");
+            let collection = desk.forms.collections.all().first().copied().unwrap_or_default();
+            let nothing = desk.calls.name(collection, "sluicegate-probe");
             call::probe(desk.calls, desk.pacer, proto::delete(nothing)).await;
             Ended::Probe
         }));
@@ -248,3 +249,8 @@ impl<'a, C: Calls> Writer<'a, C> {
         [until, pause, rested, self.probe].into_iter().flatten().min().unwrap_or(now + Duration::from_secs(3_600))
     }
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -78,11 +78,8 @@ async fn a_query_reads_no_more_bytes_than_it_should() {
     let Some(firestore) = Firestore::start().await else { return };
     let client = client(&firestore);
     for number in 0..8 {
-        let mut large = document(&client, &format!("{number:04}"), number);
-        let value = fs::Value { value_type: Some(fs::value::ValueType::BytesValue(vec![7; 1_000_000].into())) };
-        // The emulator takes its time for an indexed megabyte.
-        large.fields.insert("value".to_owned(), value);
-        let results = client.write(vec![write(fs::write::Operation::Update(large), None)]).await.expect("an answer");
+        let large = write(fs::write::Operation::Update(large(&client, number)), None);
+        let results = client.write(vec![large]).await.expect("an answer");
         assert!(matches!(results[..], [Written::Ok(_)]), "{results:?}");
     }
     let found = client.query(by_number(8)).await.expect("an answer");

@@ -52,7 +52,10 @@ impl Firestore {
 
     async fn start_as(rules: bool) -> Option<Self> {
         let Some(jar) = jar() else {
-            not_run(1, "no Firestore emulator: install Google's package google-cloud-cli-firestore-emulator, or set FIRESTORE_EMULATOR_JAR");
+            not_run(
+                1,
+                "no Firestore emulator: install Google's package google-cloud-cli-firestore-emulator, or set FIRESTORE_EMULATOR_JAR",
+            );
             return None;
         };
         let dir = tempfile::Builder::new().prefix("sluicegate-firestore-").tempdir().expect("a temporary folder");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::RootCertStore;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
@@ -54,6 +55,17 @@ struct Line {
 impl Transport {
     /// A transport to a URL; nothing is connected yet. Must be called on a runtime.
     pub(super) fn new(url: &str) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        if url.starts_with("https:") {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                tracing::warn!("no root certificates were found; Firestore cannot be reached over TLS (set SSL_CERT_FILE)");
+            }
+        }
+        Self::with_roots(url, roots)
+    }
+
+    fn with_roots(url: &str, roots: RootCertStore) -> Result<Self, String> {
         let agent = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
         let endpoint = Endpoint::from_shared(url.to_owned())
             .and_then(|endpoint| endpoint.user_agent(agent))
@@ -64,7 +76,7 @@ impl Transport {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOWS.0)
             .initial_connection_window_size(WINDOWS.1);
-        let connector = connector()?;
+        let connector = connector(roots)?;
         let channel = endpoint.connect_with_connector_lazy(connector.clone());
         let line = Mutex::new(Line { channel, since: Instant::now(), silent: 0 });
         Ok(Self { endpoint, connector, line })
@@ -88,12 +100,7 @@ impl Transport {
     }
 }
 
-fn connector() -> Result<HttpsConnector<HttpConnector>, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        tracing::warn!("no root certificates were found; Firestore cannot be reached over TLS (set SSL_CERT_FILE)");
-    }
+fn connector(roots: RootCertStore) -> Result<HttpsConnector<HttpConnector>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -105,3 +112,6 @@ fn connector() -> Result<HttpsConnector<HttpConnector>, String> {
     http.set_nodelay(true);
     Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http2().wrap_connector(http))
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,13 +90,7 @@ impl Account {
     fn token_at(&self, now: SystemTime) -> Result<Fetched, String> {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| "the clock stands before 1970".to_owned())?;
         let since = now.saturating_sub(SKEW);
-        let claims = Claims {
-            iss: &self.email,
-            sub: &self.email,
-            aud: AUDIENCE,
-            iat: since.as_secs(),
-            exp: (since + LIFE).as_secs(),
-        };
+        let claims = Claims { iss: &self.email, sub: &self.email, aud: AUDIENCE, iat: since.as_secs(), exp: (since + LIFE).as_secs() };
         let header = Header { kid: Some(self.key_id.clone()).filter(|id| !id.is_empty()), ..Header::new(Algorithm::RS256) };
         let token = jsonwebtoken::encode(&header, &claims, &self.key).map_err(|_| "the service account's key cannot sign".to_owned())?;
         Ok(Fetched { token: Secret::new(token), life: LIFE - SKEW })

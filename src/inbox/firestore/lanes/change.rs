@@ -44,6 +44,8 @@ impl Firestore {
     pub(in crate::inbox) async fn remove(&self, rows: Vec<Place>) -> bool {
         let Some(lane) = rows.first().map(|row| row.lane.clone()) else { return true };
         let homes = self.homes(&lane);
+        // Whoever reads them back now is not to think that they were never there.
+        self.shared.writing.auditor.removed(rows.iter().map(|row| &row.name));
         let writes = |row: &Place| -> Vec<fs::Write> {
             homes.iter().map(|home| proto::delete(self.shared.client.name(home, &row.name.to_string()))).collect()
         };
@@ -100,7 +102,8 @@ impl Firestore {
         let homes = self.homes(from);
         let write = |(row, to): &(Place, i32)| -> Vec<fs::Write> {
             let lane = (row.lane.0.clone(), *to);
-            let fields = [("order", proto::text(order::order(&lane, row.arrival, &row.name))), ("partition", proto::integer(i64::from(*to)))];
+            let fields =
+                [("order", proto::text(order::order(&lane, row.arrival, &row.name))), ("partition", proto::integer(i64::from(*to)))];
             homes.iter().map(|home| self.update(home, &row.name.to_string(), &fields)).collect()
         };
         let done = self.make(rows.iter().map(write).collect(), SHORT_PATIENCE).await;
@@ -184,6 +187,8 @@ impl Firestore {
     }
 
     async fn purge_page(&self, page: &[fs::Document]) -> usize {
+        let names: Vec<_> = page.iter().filter_map(proto::name_of).collect();
+        self.shared.writing.auditor.removed(names.iter());
         let done = self.make(page.iter().map(|document| vec![proto::delete(document.name.clone())]).collect(), PATIENCE).await;
         for (document, _) in page.iter().zip(&done).filter(|(_, done)| **done) {
             if let Some(row) = proto::row(document, &self.shared.instance).filter(|row| row.place.ours) {
