@@ -11,6 +11,7 @@ mod commands;
 mod events;
 mod faults;
 mod firestore_client;
+mod firestore_drain;
 mod forward;
 mod forward_faults;
 mod http2_frames;
