@@ -36,6 +36,7 @@
 //! settings; [`cli`] is what a person types. `docs/design.md` has the rules of the house.
 #![forbid(unsafe_code)]
 
+pub mod document;
 pub mod event;
 pub mod journal;
 pub mod lane;
