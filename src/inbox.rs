@@ -17,9 +17,9 @@ mod state;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 use schemars::JsonSchema;
@@ -157,6 +157,8 @@ pub struct Snapshot {
     pub rows: u64,
     /// Those of them that the producer may still deliver.
     pub held: u64,
+    /// Those of them whose topic the broker does not have, or does not let us write to.
+    pub stranded: u64,
     /// Rows set aside.
     pub poison: u64,
     /// Bytes of live pages and of the log.
@@ -260,6 +262,7 @@ impl Inbox {
             kind: "disk",
             rows: self.gates.total(),
             held: disk.state.held(),
+            stranded: self.gates.stranded(),
             poison: disk.state.aside(),
             bytes: disk.state.used_bytes(),
             max_bytes: self.config.max_bytes.get(),
@@ -392,9 +395,12 @@ fn read_lane(connection: &Connection, lane: &TopicPartition, limit: usize) -> ru
     Ok(rows)
 }
 
-/// Milliseconds since 1970, `ahead` of now.
+/// Milliseconds since 1970 when this process began to hold rows, `ahead` of now. Counted by the clock that nobody sets: when
+/// the other one goes back an hour, no row is held for an hour. What an earlier process held, nobody holds any more.
 pub fn not_before_ms(ahead: Duration) -> i64 {
-    writer::now_ms().saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX))
+    static BEGAN: LazyLock<(Instant, i64)> = LazyLock::new(|| (Instant::now(), writer::now_ms()));
+    let (began, at_ms) = *BEGAN;
+    at_ms.saturating_add(i64::try_from((began.elapsed() + ahead).as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -119,6 +119,7 @@ impl Source {
             tier: seen.kind.to_owned(),
             rows: seen.rows,
             held: seen.held,
+            stranded: seen.stranded,
             poison: seen.poison,
             bytes: seen.bytes,
             budget_bytes: seen.max_bytes,

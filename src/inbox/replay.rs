@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::drain::{Phase, Signal};
+use crate::event::Topic;
 use crate::gate::{Gates, TopicPartition, UNASSIGNED};
 use crate::partition;
 use crate::route::{DocumentName, Routed, RoutedRecords};
@@ -147,7 +148,8 @@ impl Replay {
                 continue;
             }
             if self.sink.catalog().peek(&lane.0) == Lookup::Absent {
-                continue; // The rows stay; `/status` shows them.
+                self.strand(&lane.0); // The rows stay; `/status` shows them.
+                continue;
             }
             busy.lanes.insert(lane.clone());
             let (replay, signal, ill) = (Arc::clone(self), signal.clone(), busy.ill.contains(&lane));
@@ -175,7 +177,10 @@ impl Replay {
                 () = tokio::time::sleep(rest) => {}
             }
             match round {
-                Round::Moved => ill = false,
+                Round::Moved => {
+                    ill = false;
+                    self.float(&lane.0);
+                }
                 Round::Quiet => return ill,
                 Round::Rest => return true,
             }
@@ -308,6 +313,7 @@ impl Replay {
         let reason = match report {
             Some(Report::Permanent(Never::TooLarge)) => "too_large",
             Some(Report::Permanent(Never::Invalid(reason))) => reason,
+            Some(Report::Permanent(Never::NoTopic)) => return self.strand(&row.topic),
             _ => return,
         };
         let last = row.attempts + 1 >= self.inbox.config().max_attempts;
@@ -315,6 +321,19 @@ impl Replay {
             tracing::error!(topic = %row.topic, name = %row.name, reason, "the broker will not take a row of the inbox: it is set aside");
         }
         self.inbox.refused(row.name, last.then_some(reason));
+    }
+
+    /// Once for each topic: acknowledged events wait for a person.
+    fn strand(&self, topic: &Topic) {
+        if self.gates.strand(topic) {
+            tracing::error!(%topic, "acknowledged events wait in the inbox for a topic that the broker does not have, or does not let us write to");
+        }
+    }
+
+    fn float(&self, topic: &Topic) {
+        if self.gates.float(topic) {
+            tracing::info!(%topic, "the topic takes the inbox's events again");
+        }
     }
 
     /// Stored before any catalog was seen, or for a partition that the topic, made anew, has no more.

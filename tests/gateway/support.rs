@@ -16,6 +16,7 @@ pub mod kafka;
 pub mod kafka_clients;
 pub mod kafka_read;
 pub mod kafka_records;
+pub mod link;
 pub mod narrow;
 pub mod otlp_clients;
 pub mod probe;

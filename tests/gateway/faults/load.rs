@@ -88,12 +88,20 @@ pub struct Tally {
     pub answered: usize,
     /// The longest time that an answer took, by our own clock.
     pub slowest: Took,
+    /// How long each answer took.
+    pub times: Vec<Duration>,
     /// Answers that refuse an event which was not meant to be refused.
     pub refused: Vec<String>,
     /// Those that had to refuse it, because the machine stood still until their deadline was over.
     pub held_up: usize,
     /// Requests without an answer.
     pub errors: Vec<String>,
+}
+
+/// The time within which 99 of 100 are.
+pub fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get((times.len() * 99 / 100).min(times.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
 /// Senders at work.
@@ -166,6 +174,7 @@ impl Load {
             self.senders.push(sender);
             all.answered += tally.answered;
             all.slowest = all.slowest.max(tally.slowest);
+            all.times.extend(tally.times);
             all.held_up += tally.held_up;
             all.refused.extend(tally.refused);
             all.errors.extend(tally.errors);
@@ -210,6 +219,7 @@ impl Line {
                     tally.answered += 1;
                     let took = watch.read();
                     tally.slowest = tally.slowest.max(took);
+                    tally.times.push(took.whole);
                     note(&self.ledger, &names, &answer, took, &mut tally);
                     if !outsider && answer.header("connection") == Some("close") {
                         break; // The gate asks its client to go elsewhere.
