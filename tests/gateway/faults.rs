@@ -4,14 +4,19 @@
 //! the inbox has been replayed, and the checker (`examples/checker.rs`, `tests/faults`), a process of its own, reads every
 //! partition to its end and holds it against the ledger.
 
+mod backlog;
 mod broker;
+mod clock;
 mod disk;
 mod ledger;
 mod liar;
 mod link;
 mod load;
+mod nemesis;
 mod planted;
 mod process;
+mod resources;
+mod store;
 mod three;
 mod topics;
 

@@ -11,6 +11,8 @@ pub mod cluster;
 pub mod collector;
 pub mod fault;
 pub mod gate;
+pub mod group;
+pub mod image;
 pub mod issuer;
 pub mod kafka;
 pub mod kafka_clients;

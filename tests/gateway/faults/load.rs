@@ -125,6 +125,12 @@ impl Load {
         }
     }
 
+    /// Senders with numbers from this one on, where others are at work beside them.
+    pub fn numbered_from(mut self, first: usize) -> Self {
+        self.senders.iter_mut().for_each(|sender| sender.number += first);
+        self
+    }
+
     /// At about this many events a second.
     pub fn rate(mut self, events_per_second: u64) -> Self {
         self.rate = events_per_second;
