@@ -8,11 +8,14 @@ mod backlog;
 mod broker;
 mod clock;
 mod disk;
+mod doors;
+mod kafka_door;
 mod ledger;
 mod liar;
 mod link;
 mod load;
 mod nemesis;
+mod otlp_door;
 mod planted;
 mod process;
 mod resources;
@@ -32,7 +35,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -159,7 +162,15 @@ impl<B: Brokers> Stage<B> {
 
     /// Waits until everything is replayed; nothing was set aside.
     async fn replayed(&self, gate: &Gate) {
-        eventually("the inbox is empty", REPLAYED, async || (status(gate).await["inbox"]["rows"] == 0).then_some(())).await;
+        let until = Instant::now() + REPLAYED;
+        loop {
+            let status = status(gate).await;
+            if status["inbox"]["rows"] == 0 {
+                break;
+            }
+            assert!(Instant::now() < until, "not within {REPLAYED:?}: the inbox is empty: {} {}", status["inbox"], status["sink"]);
+            tokio::time::sleep(Duration::from_millis(20)).await; // Between two looks.
+        }
         assert_eq!(status(gate).await["inbox"]["poison"], 0);
         self.ledger.replayed();
     }
