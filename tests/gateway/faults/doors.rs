@@ -23,7 +23,7 @@ use crate::support::{DEADLINE, eventually, free_port, not_run};
 
 use super::disk::{SmallDisk, resident_kib};
 use super::ledger::{Ledger, Name};
-use super::load::{Dice, seed};
+use super::load::{Dice, is_nobody_there, seed};
 use super::log::{Attempt, Outcome};
 use super::{CONFIG, SENDER, Stage, TOPICS, rounds, seen};
 
@@ -210,7 +210,7 @@ impl Sender {
                 Ok(answer) if answer.status == 503 && answer.header("retry-after").is_some() => Outcome::Reject { code: "unavailable".to_owned() },
                 Ok(answer) => Outcome::Reject { code: format!("status {}", answer.status) },
                 // Nobody was there, and nothing was sent.
-                Err(error) if error.contains("(Connect") => Outcome::Reject { code: "unavailable".to_owned() },
+                Err(error) if is_nobody_there(&error) => Outcome::Reject { code: "unavailable".to_owned() },
                 Err(why) => Outcome::Unknown { why },
             };
             let took = watch.read();

@@ -233,7 +233,12 @@ impl Line {
                 }
                 Err(error) => {
                     let took = watch.read();
-                    names.iter().for_each(|name| self.ledger.outcome(name, Outcome::Unknown { why: error.clone() }, took));
+                    // Where nobody is there to connect to, nothing was sent.
+                    let outcome = match is_nobody_there(&error) {
+                        true => Outcome::Reject { code: "unavailable".to_owned() },
+                        false => Outcome::Unknown { why: error.clone() },
+                    };
+                    names.iter().for_each(|name| self.ledger.outcome(name, outcome.clone(), took));
                     tally.errors.push(format!("after {took}: {error}"));
                     break;
                 }
@@ -316,6 +321,11 @@ fn note(ledger: &Ledger, names: &[Name], answer: &Answer, took: Took, tally: &mu
         }
     }
     names.iter().zip(outcomes).for_each(|(name, outcome)| ledger.outcome(name, outcome, took));
+}
+
+/// Whether a client's error says that it was never connected.
+pub fn is_nobody_there(error: &str) -> bool {
+    error.contains("Error(Connect")
 }
 
 /// The inbox has the rest of the answer's deadline for its commit. A refusal is honest when the deadline is over, and the

