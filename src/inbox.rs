@@ -14,8 +14,8 @@ pub mod replay;
 pub mod row;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -172,6 +172,8 @@ pub struct Snapshot {
     pub rows: u64,
     /// Those of them that the producer may still deliver.
     pub held: u64,
+    /// Those of them whose topic the broker does not have, or does not let us write to.
+    pub stranded: u64,
     /// Rows set aside.
     pub poison: u64,
     /// Bytes of live pages and of the log.
@@ -309,7 +311,7 @@ impl Inbox {
             Store::Firestore(firestore) => firestore.snapshot(),
             Store::None => return Snapshot { kind: "none", ..Snapshot::default() },
         };
-        Snapshot { rows: self.gates.total().max(seen.rows), ..seen }
+        Snapshot { rows: self.gates.total().max(seen.rows), stranded: self.gates.stranded(), ..seen }
     }
 
     /// Commits what is queued and ends the writer; for the drain's last phase.
@@ -403,7 +405,10 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Milliseconds since 1970, `ahead` of now.
+/// Milliseconds since 1970 when this process began to hold rows, `ahead` of now. Counted by the clock that nobody sets: when
+/// the other one goes back an hour, no row is held for an hour. What an earlier process held, nobody holds any more.
 pub fn not_before_ms(ahead: Duration) -> i64 {
-    now_ms().saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX))
+    static BEGAN: LazyLock<(Instant, i64)> = LazyLock::new(|| (Instant::now(), now_ms()));
+    let (began, at_ms) = *BEGAN;
+    at_ms.saturating_add(i64::try_from((began.elapsed() + ahead).as_millis()).unwrap_or(i64::MAX))
 }

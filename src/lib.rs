@@ -61,6 +61,5 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod document;
 pub mod drain;
 pub mod telemetry;

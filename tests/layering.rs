@@ -49,7 +49,6 @@ const AREAS: &[Area] = &[
     area("lane", &[], "a leaf: what is remembered of each producer and partition"),
     area("records", &[], "a leaf: a producer's batch"),
     area("wire", &[], "a leaf: Kafka's wire, bounded"),
-    area("document", &[], "a leaf: what a document can hold"),
     area("journal", &[], "a leaf: what was refused, for a person who asks"),
     area("partition", &[], "a leaf: which partition a key belongs to"),
     area("document", &[], "a leaf: what a document of Firestore can hold, and nothing of how it gets there"),

@@ -132,6 +132,9 @@ pub struct InboxStatus {
     pub rows: u64,
     /// Those of them that wait because a producer may still deliver them.
     pub held: u64,
+    /// Those of them whose topic the broker does not have any more, or does not let us write to.
+    #[serde(default)]
+    pub stranded: u64,
     /// Rows set aside.
     pub poison: u64,
     /// Bytes that it takes.
@@ -237,6 +240,7 @@ impl Status {
             (&to.catalog_age_seconds, sink.catalog.age_s.unwrap_or(0)),
             (&to.inbox_rows, inbox.rows),
             (&to.inbox_held, inbox.held),
+            (&to.inbox_stranded, inbox.stranded),
             (&to.inbox_poison, inbox.poison),
             (&to.inbox_bytes, inbox.bytes),
             (&to.inbox_budget_bytes, inbox.budget_bytes),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admin::status::{
-    AuthStatus, Breaker, CatalogStatus, FirestoreStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, RawBroker, RawStatus, SinkStatus, Status,
-    TopicStatus, UsersStatus,
+    AuthStatus, Breaker, CatalogStatus, FirestoreStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, RawBroker, RawStatus,
+    SinkStatus, Status, TopicStatus, UsersStatus,
 };
 use crate::auth::Authenticator;
 use crate::drain::{Phase, Signal};
@@ -119,6 +119,7 @@ impl Source {
             tier: seen.kind.to_owned(),
             rows: seen.rows,
             held: seen.held,
+            stranded: seen.stranded,
             poison: seen.poison,
             bytes: seen.bytes,
             budget_bytes: seen.max_bytes,

@@ -39,11 +39,11 @@ use store::Writing;
 
 pub use collections::Collections;
 pub use config::{Config, ReplayWhen};
-pub use store::Numbers;
 /// Firestore's messages.
 pub use googleapis_tonic_google_firestore_v1::google::firestore::v1 as fs;
 /// A point in time, as Firestore's messages have it.
 pub use prost_types::Timestamp;
+pub use store::Numbers;
 
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]
