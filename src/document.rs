@@ -70,6 +70,16 @@ impl Value {
     }
 }
 
+/// Whether a collection can have this name: 1 to 1,500 bytes without `/`, not `.` or `..`, and not one of Firestore's own.
+pub fn is_collection(name: &str) -> bool {
+    (1..=1_500).contains(&name.len()) && !name.contains('/') && !matches!(name, "." | "..") && !is_reserved(name)
+}
+
+/// Whether Firestore keeps a name for itself: `__.*__`, in its words.
+fn is_reserved(name: &str) -> bool {
+    name.len() >= 4 && name.starts_with("__") && name.ends_with("__")
+}
+
 /// The document of a command: exactly the fields of its record's value, and where it comes from.
 pub fn command(value: &[u8], source: &str, name: Name) -> Result<Fields, Unstorable> {
     let mut fields = json::fields(value)?;

@@ -13,7 +13,7 @@ use serde::de::{self, MapAccess, SeqAccess};
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
 
-use super::{DEEPEST, Fault, Fields, LONGEST_PATH, LONGEST_TEXT, MOST_LEAVES, Unstorable, Value, number};
+use super::{DEEPEST, Fault, Fields, LONGEST_PATH, LONGEST_TEXT, MOST_LEAVES, Unstorable, Value, is_reserved, number};
 
 /// Reads a value that stands directly in a document.
 pub(super) fn value(json: &[u8]) -> Result<Value, Unstorable> {
@@ -51,8 +51,7 @@ impl Place {
         if name.is_empty() {
             return Err(Fault::NoName);
         }
-        // Firestore's words are `__.*__`.
-        if name.len() >= 4 && name.starts_with("__") && name.ends_with("__") {
+        if is_reserved(name) {
             return Err(Fault::ReservedName);
         }
         let actual = self.path + usize::from(self.path > 0) + name.len();
