@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Phase};
 use crate::event::Topic;
 use crate::gate::Gates;
+use crate::inbox::offline::Kept;
 use crate::inbox::replay::Replay;
 use crate::inbox::{Collections, Inbox, Kind, OpenError};
 use crate::ingest::producer_ids::ProducerIds;
@@ -363,10 +364,18 @@ fn journal(config: &Config) -> Result<Option<Journal>, StartError> {
 }
 
 /// Where the Firestore inbox keeps the rows of each topic.
-fn collections(config: &Config) -> Collections {
+pub fn collections(config: &Config) -> Collections {
     let own = |route: &RouteConfig| (route.shape != Shape::Command).then(|| route.collection.clone()).flatten();
     let routes = config.routes.iter().map(|route| (route.topic.clone(), own(route))).collect();
     Collections::new(routes, config.inbox.firestore.collection.clone())
+}
+
+/// What is read of the inbox beside its gates.
+pub fn kept(config: &Config) -> Kept {
+    let commands = config.routes.iter().filter(|route| route.shape == Shape::Command);
+    let otherwise = &config.inbox.firestore.command_collection;
+    let commands = commands.map(|route| (route.collection.as_ref().unwrap_or(otherwise).clone(), route.topic.to_string()));
+    Kept { config: config.inbox.clone(), collections: collections(config), commands: commands.collect() }
 }
 
 /// librdkafka's own bound on a record follows the largest that a route allows.

@@ -10,6 +10,7 @@
 
 mod disk;
 pub mod firestore;
+pub mod offline;
 pub mod replay;
 pub mod row;
 
@@ -31,7 +32,7 @@ use disk::Disk;
 use firestore::Firestore;
 use row::{Parcel, Place, Row};
 
-pub use disk::{OpenError, offline};
+pub use disk::OpenError;
 pub use firestore::{Collections, Numbers as FirestoreNumbers};
 
 /// Where events are kept while the broker cannot take them.
@@ -340,7 +341,7 @@ impl Inbox {
     }
 
     /// How many rows wait.
-    async fn left(&self) -> u64 {
+    pub async fn left(&self) -> u64 {
         match &self.store {
             Store::Firestore(firestore) => firestore.left().await,
             Store::Disk(_) | Store::None => self.gates.total(),

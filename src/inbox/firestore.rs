@@ -18,6 +18,7 @@ pub mod credentials;
 mod job;
 mod lanes;
 mod lease;
+pub mod offline;
 mod order;
 mod pacer;
 mod proto;

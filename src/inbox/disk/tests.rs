@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::{Collections, Inbox, not_before_ms};
-use super::offline::Filter;
+use crate::inbox::offline::Filter;
 use super::*;
 use crate::event::EventId;
 use crate::route::{Restored, Routed};
