@@ -31,7 +31,7 @@ use crate::listeners::http::door::{Door, DoorParts};
 use crate::listeners::http::lobby::{Lobby, Readiness};
 use crate::listeners::tls::Certificates;
 use crate::listeners::{DoorName, Doors, Listeners, TlsMode, kafka, otlp};
-use crate::route::{RouteConfig, Shape, Table};
+use crate::route::{Holds, RouteConfig, Shape, Table};
 use crate::sink::Sink;
 use crate::sink::catalog::Catalog;
 use crate::telemetry::metrics;
@@ -158,7 +158,7 @@ impl App {
         let tiers = Tiers::open(&config)?;
         let ingest = Ingest::new(
             Quotas::new(&config.limits),
-            Table::new(config.headers.clone(), config.routes.clone()),
+            Table::new(config.headers.clone(), config.routes.clone()).holding(holds(&config)),
             tiers.of_trunk(),
             &drain,
             producer_ids(&config)?,
@@ -361,6 +361,14 @@ fn journal(config: &Config) -> Result<Option<Journal>, StartError> {
     let Some(dir) = journal_dir(config) else { return Ok(None) };
     let failed = |error| StartError::Failed(format!("journal.dir: no journal in `{}`: {error}", dir.display()));
     Journal::open(dir, config.journal.max_bytes).map(Some).map_err(failed)
+}
+
+/// What the inbox can hold: what it could not is refused, broker up or down.
+fn holds(config: &Config) -> Holds {
+    match config.inbox.kind {
+        Kind::Firestore => Holds::Documents(config.inbox.firestore.documents()),
+        Kind::Disk | Kind::None => Holds::Anything,
+    }
 }
 
 /// Where the Firestore inbox keeps the rows of each topic.
