@@ -58,7 +58,7 @@ impl<C: Calls> Writer<'_, C> {
                 tracing::debug!(%fault, writes = jobs.len(), "a call of the inbox's writer has an unknown outcome");
                 jobs.into_iter().for_each(|job| self.again(job));
             }
-            End::Spent(_) => jobs.into_iter().for_each(|job| self.refuse_or_retry(job, StoreError::Full)),
+            End::Spent => jobs.into_iter().for_each(|job| self.refuse_or_retry(job, StoreError::Full)),
         }
     }
 
