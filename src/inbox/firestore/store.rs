@@ -57,6 +57,9 @@ impl Writing {
 
 impl Firestore {
     pub(in crate::inbox) fn start(&self, drain: &Drain) {
+        if let Some(emulator) = &self.shared.config.emulator {
+            tracing::warn!(emulator, "the inbox is a Firestore emulator: nothing that is acknowledged from it is durable");
+        }
         let (client, signal) = (self.shared.client.clone(), drain.signal());
         tokio::spawn(async move { client.start(signal).await });
         let writer = tokio::spawn(write(Arc::clone(&self.shared)));
