@@ -9,7 +9,7 @@ use super::audit::Auditor;
 use super::client::{Client, Fault, Written};
 use super::fs;
 use super::job::Job;
-use super::pacer::Pacer;
+use super::pacer::{Pacer, Spent};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{FirestoreEnd, FirestoreMethod};
 
@@ -43,7 +43,7 @@ pub(super) enum End {
     /// Each of its writes.
     Each(Vec<Outcome>),
     /// It was not made.
-    Spent,
+    Spent(Spent),
     /// All of it has failed.
     Failed(Fault),
 }
@@ -62,8 +62,8 @@ pub(super) enum Outcome {
 /// Makes the writes of these jobs.
 pub(super) async fn make<C: Calls>(calls: &C, pacer: &Pacer, auditor: &Auditor, jobs: &mut [Job], writes: Vec<fs::Write>) -> End {
     let count = writes.len();
-    if pacer.permit(u32::try_from(count).unwrap_or(u32::MAX), true).await.is_err() {
-        return End::Spent;
+    if let Err(spent) = pacer.permit(u32::try_from(count).unwrap_or(u32::MAX), true).await {
+        return End::Spent(spent);
     }
     let picked: Vec<bool> = jobs.iter_mut().map(|job| job.is_insert() && job.is_picked(|| auditor.picks())).collect();
     let named = |jobs: &[Job]| -> Vec<_> { jobs.iter().zip(&picked).filter(|(_, picked)| **picked).map(|(job, _)| job.name).collect() };
