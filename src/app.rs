@@ -271,7 +271,14 @@ impl App {
 
     /// A cold start with a healthy broker sends not one event to the inbox: its catalog and its connections come first.
     async fn warm_up(&self) {
-        if self.tiers.sink.has_broker() && tokio::time::timeout(WARM_UP, self.tiers.sink.warm_up()).await.is_err() {
+        let sink = async {
+            if self.tiers.sink.has_broker() { tokio::time::timeout(WARM_UP, self.tiers.sink.warm_up()).await.is_ok() } else { true }
+        };
+        let (warm, open) = tokio::join!(sink, tokio::time::timeout(WARM_UP, self.tiers.inbox.is_open()));
+        if open.is_err() {
+            tracing::warn!("the inbox does not answer yet: what it holds of an earlier time may be overtaken by what comes now");
+        }
+        if !warm {
             tracing::warn!("the broker does not answer yet: events take the inbox until it does");
             self.tiers.sink.distrust(Instant::now());
         }

@@ -237,6 +237,13 @@ impl Inbox {
         !matches!(self.store, Store::Firestore(_)) || self.config.firestore.replay == firestore::ReplayWhen::Background
     }
 
+    /// Waits until the gates of what waits in it already are closed; the disk's are from the beginning.
+    pub async fn is_open(&self) {
+        if let Store::Firestore(firestore) = &self.store {
+            firestore.has_looked().await;
+        }
+    }
+
     /// Whether there is an inbox at all.
     pub fn exists(&self) -> bool {
         !matches!(self.store, Store::None)
