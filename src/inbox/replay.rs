@@ -200,7 +200,7 @@ impl Replay {
     async fn work(self: &Arc<Self>, mut term: Term, done: impl Fn() -> bool) {
         let mut lanes: JoinSet<()> = JoinSet::new();
         let mut turn: usize = 0;
-        while !term.is_over() && !(lanes.is_empty() && done()) {
+        while !(term.is_over() || lanes.is_empty() && done()) {
             while lanes.try_join_next().is_some() {}
             // A store that cannot delete what was delivered would send it again and again.
             if self.sink.has_broker() && !self.inbox.is_latched() {
