@@ -206,7 +206,7 @@ fn sizes_are_the_emulators_to_the_byte_but_for_maps() {
         let fields = vec![("a", text(1_000_000)), ("c", text(left)), ("k", shape)];
         assert_eq!(document(fields), LARGEST_DOCUMENT + 32 * maps, "{left}");
     }
-    let other = size(Name::hashed(&"x".repeat(26)), &vec![("a".to_owned(), text(1_000_000)), ("c".to_owned(), text(48_454))]);
+    let other = size(Name::hashed(&"x".repeat(26)), &[("a".to_owned(), text(1_000_000)), ("c".to_owned(), text(48_454))]);
     assert_eq!(other, LARGEST_DOCUMENT);
 }
 
