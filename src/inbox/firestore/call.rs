@@ -81,7 +81,7 @@ pub(super) async fn make<C: Calls>(calls: &C, pacer: &Pacer, auditor: &Auditor, 
     end
 }
 
-/// A write that changes nothing, to hear whether Firestore lets us again.
+/// A write that changes nothing, to hear whether Firestore lets us again, or is back.
 pub(super) async fn probe<C: Calls>(calls: &C, pacer: &Pacer, write: fs::Write) {
     if pacer.permit(1, false).await.is_ok() {
         let started = Instant::now();

@@ -2,7 +2,8 @@
 //!
 //! What always holds: a batch has 20 to 500 writes and grows by a tenth after a quick call that was at least half full;
 //! it is halved, and so is the number of calls, when Firestore says that it is too much, or is slow; a pause begins at 100 ms
-//! and doubles up to 10 s until a call succeeds; one line is written for each change of state, not for each call.
+//! and doubles up to 10 s until a call succeeds; a Firestore that has answered nothing for three seconds is offered nothing
+//! more until it answers; one line is written for each change of state, not for each call.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -37,6 +38,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// While a pause has longer to go than this, nothing is taken.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// When no call has been answered for so long, nothing more is taken: who has to wait for nothing is told at once.
+const AWAY_AFTER: Duration = Duration::from_secs(3);
+
+/// When nobody has asked for so long, nobody knows: a host may have given us no time.
+const AWAY_FOR: Duration = Duration::from_secs(10);
+
 /// Why nothing is taken now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shut {
@@ -62,6 +69,8 @@ struct State {
     next: Option<Duration>,
     until: Option<Instant>,
     denied: bool,
+    /// The first and the last of the calls that had no answer, since one had.
+    unanswered: Option<(Instant, Instant)>,
 }
 
 /// Numbers of a moment.
@@ -81,13 +90,15 @@ pub struct Pace {
     pub pause_ms: u64,
     /// Whether Firestore does not let us.
     pub denied: bool,
+    /// Whether Firestore does not answer.
+    pub away: bool,
 }
 
 impl Pacer {
     /// A pacer at the beginning of its ramp.
     pub fn new(config: &Config) -> Self {
         let ramp = Ramp::new(config.ramp_from, config.writes_per_second, config.writes_per_day, Instant::now());
-        let state = State { ramp, batch: FIRST_BATCH, calls: FIRST_CALLS, next: None, until: None, denied: false };
+        let state = State { ramp, batch: FIRST_BATCH, calls: FIRST_CALLS, next: None, until: None, denied: false, unanswered: None };
         Self { state: Mutex::new(state), per_day: config.writes_per_day }
     }
 
@@ -176,6 +187,9 @@ impl Pacer {
         if state.next.take().is_some() {
             tracing::info!("Firestore takes writes again");
         }
+        if state.unanswered.take().is_some_and(is_long) {
+            tracing::info!("Firestore answers again");
+        }
         if took > SLOW {
             state.less();
         } else if took <= QUICK && writes * 2 >= state.batch {
@@ -186,14 +200,27 @@ impl Pacer {
 
     /// A call has ended without an answer; when it took long, a smaller one may get one.
     pub fn unanswered(&self, took: Duration) {
-        if took > SLOW {
-            self.lock().less();
+        let mut state = self.lock();
+        let now = Instant::now();
+        let before = state.unanswered.filter(|(_, last)| now.duration_since(*last) < AWAY_FOR);
+        let after = (before.map_or(now, |(first, _)| first), now);
+        if is_long(after) && !before.is_some_and(is_long) {
+            tracing::warn!("Firestore does not answer: the inbox takes nothing until it does");
         }
+        state.unanswered = Some(after);
+        if took > SLOW {
+            state.less();
+        }
+    }
+
+    /// Whether Firestore does not answer, as far as somebody has tried.
+    pub(super) fn is_away(&self) -> bool {
+        self.lock().is_away()
     }
 
     /// Whether an insert would be taken now.
     pub fn takes(&self) -> bool {
-        self.shut().is_none() && self.has_room(0).is_ok()
+        self.shut().is_none() && !self.is_away() && self.has_room(0).is_ok()
     }
 
     /// Why nothing is taken; none: things are.
@@ -233,6 +260,7 @@ impl Pacer {
             calls: state.calls,
             pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
             denied: state.denied,
+            away: state.is_away(),
         }
     }
 
@@ -242,7 +270,16 @@ impl Pacer {
     }
 }
 
+/// From the first to the last call that had no answer.
+fn is_long((first, last): (Instant, Instant)) -> bool {
+    last.duration_since(first) >= AWAY_AFTER
+}
+
 impl State {
+    fn is_away(&self) -> bool {
+        self.unanswered.is_some_and(|calls| is_long(calls) && calls.1.elapsed() < AWAY_FOR)
+    }
+
     fn less(&mut self) {
         self.batch = (self.batch / 2).max(SMALLEST_BATCH);
         self.calls = (self.calls / 2).max(1);
@@ -255,101 +292,4 @@ fn today() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pacer(ramp_from: u32, per_day: u64) -> Pacer {
-        Pacer::new(&Config { ramp_from, writes_per_second: ramp_from, writes_per_day: per_day, ..Config::default() })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn quick_full_calls_grow_and_slow_or_refused_ones_halve() {
-        let pacer = pacer(500, 1_000);
-        pacer.answered(1, Duration::from_millis(5));
-        assert_eq!((pacer.batch(), pacer.calls()), (100, 4));
-        pacer.answered(100, Duration::from_millis(5));
-        assert_eq!((pacer.batch(), pacer.calls()), (110, 5));
-        for _ in 0..100 {
-            pacer.answered(500, Duration::from_millis(5));
-        }
-        assert_eq!((pacer.batch(), pacer.calls()), (500, 16));
-        pacer.answered(500, Duration::from_millis(700));
-        assert_eq!((pacer.batch(), pacer.calls()), (250, 8));
-        pacer.unanswered(Duration::from_secs(1));
-        pacer.unanswered(Duration::from_millis(1));
-        assert_eq!((pacer.batch(), pacer.calls()), (125, 4));
-        for _ in 0..10 {
-            pacer.exhausted();
-            tokio::time::advance(LONGEST_PAUSE).await;
-        }
-        assert_eq!((pacer.batch(), pacer.calls()), (20, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_double_up_to_ten_seconds_and_a_long_one_refuses() {
-        let pacer = pacer(500, 1_000);
-        let mut pauses = Vec::new();
-        for _ in 0..9 {
-            pacer.exhausted();
-            // Those of the same moment do not count.
-            pacer.exhausted();
-            let pause = pacer.pause().expect("a pause");
-            assert_eq!(pacer.takes(), pause <= PATIENCE);
-            pauses.push(pause.as_millis());
-            tokio::time::advance(pause).await;
-            assert!(pacer.takes());
-        }
-        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
-        pacer.answered(10, Duration::from_millis(1));
-        pacer.exhausted();
-        assert_eq!(pacer.pause(), Some(FIRST_PAUSE));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refused_credential_shuts_it_until_a_call_works() {
-        let pacer = pacer(500, 1_000);
-        pacer.denied(&"no");
-        assert_eq!((pacer.takes(), pacer.shut()), (false, Some(Shut::Denied)));
-        pacer.works();
-        assert!(pacer.takes());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn urgent_writes_are_refused_where_the_rest_waits() {
-        let pacer = pacer(100, 1_000);
-        assert_eq!(pacer.permit(100, true).await, Ok(()));
-        assert!(pacer.has_room(99).is_ok() && pacer.has_room(100) == Err(Spent::Second));
-        let began = Instant::now();
-        assert_eq!(pacer.permit(101, true).await, Err(Spent::Second));
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        // It leaves half of a second's writes: then it takes more than there are.
-        assert_eq!(pacer.permit(100, false).await, Ok(()));
-        assert_eq!(began.elapsed().as_millis() / 10, 100);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_rest_leaves_half_to_the_urgent_but_not_for_ever() {
-        let pacer = std::sync::Arc::new(pacer(100, 100_000));
-        pacer.permit(100, true).await.expect("a full second's");
-        let began = Instant::now();
-        let rest = tokio::spawn({
-            let pacer = std::sync::Arc::clone(&pacer);
-            async move { pacer.permit(10, false).await.map(|()| began.elapsed()) }
-        });
-        // Urgent writes use all that there is.
-        while !rest.is_finished() {
-            pacer.permit(1, true).await.expect("in time");
-        }
-        let took = rest.await.expect("no panic").expect("a permit");
-        assert!(took >= LONGEST_WAIT && took < LONGEST_WAIT * 2, "{took:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_days_end_refuses_everything() {
-        let pacer = pacer(500, 100);
-        pacer.permit(100, true).await.expect("the day's");
-        assert_eq!(pacer.permit(1, false).await, Err(Spent::Day));
-        assert!(!pacer.takes());
-        assert_eq!(pacer.snapshot().writes_today, 100);
-    }
-}
+mod tests;

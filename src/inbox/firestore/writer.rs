@@ -36,7 +36,7 @@ const MAX_CALL_BYTES: usize = 3 << 20;
 /// What is still written after the queue has closed; a little less than the drain waits for it.
 const CLOSE_SHARE: Duration = Duration::from_millis(1_300);
 
-/// Between two questions whether Firestore lets us again.
+/// Between two questions whether Firestore lets us again, or is back.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// What the writer works with.
@@ -71,7 +71,7 @@ pub(super) struct Writer<'a, C> {
     pub(super) held: Held,
     pub(super) abandoned: Option<Instant>,
     under_way: FuturesUnordered<BoxFuture<'a, Ended>>,
-    /// When Firestore is asked again whether it lets us; none: it does.
+    /// When Firestore is asked again whether it lets us, or is back; none: it does, and is.
     probe: Option<Instant>,
 }
 
@@ -175,9 +175,9 @@ impl<'a, C: Calls> Writer<'a, C> {
         self.ask();
     }
 
-    /// Asks now and then whether Firestore lets us again.
+    /// Asks now and then whether Firestore lets us again, or is back.
     fn ask(&mut self) {
-        if self.desk.pacer.shut() != Some(Shut::Denied) {
+        if self.desk.pacer.shut() != Some(Shut::Denied) && !self.desk.pacer.is_away() {
             self.probe = None;
             return;
         }

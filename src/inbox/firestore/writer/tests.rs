@@ -1,12 +1,17 @@
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fs::value::ValueType;
 
 use super::fake::{Bench, Step, plenty, routed};
 use super::*;
+use crate::auth::grants::Grants;
+use crate::auth::{Principal, authorize};
+use crate::event::{Door, Event, Origin, Topic};
 use crate::inbox::Settlement;
 use crate::inbox::firestore::Config;
 use crate::inbox::firestore::client::Fault;
+use crate::route::{self, Bounds, Documents, Holds, RouteConfig, Routed, Shape, Table};
 
 const HELD: Option<Duration> = Some(Duration::from_secs(5));
 
@@ -16,6 +21,22 @@ fn exhausted() -> Fault {
 
 fn unreachable() -> Fault {
     Fault::Unreachable("away".to_owned())
+}
+
+/// A command whose document is in the collection `commands`.
+fn command(value: &'static str) -> Arc<Routed> {
+    let row = RouteConfig { topic: "t".parse().expect("a grant"), shape: Shape::Command, ..RouteConfig::default() };
+    let documents = Documents { source: "us".into(), command_collection: "commands".into(), collection: "inbox".into() };
+    let table = Table::new(route::Config::default(), vec![row]).holding(Holds::Documents(documents));
+    let principal = Principal::for_tests("firebase", "uid-1", Grants::new(["*".parse().expect("a grant")]));
+    let topic = Topic::new("t").expect("a topic");
+    let permit = authorize(&principal, &topic).expect("granted");
+    let address = std::net::Ipv4Addr::LOCALHOST.into();
+    let origin = Origin { door: Door::Callable, arrived: std::time::SystemTime::now(), address, traceparent: None };
+    let value = bytes::Bytes::from_static(value.as_bytes());
+    let event = Event { topic, client_key: None, partition: None, items: 1, key: None, headers: Vec::new(), time: None, value };
+    let routed = table.route(permit, &Bounds::default(), &origin, vec![event]).pop().expect("one result");
+    Arc::new(routed.expect("routed"))
 }
 
 /// Lets the writer run until it waits for time or work.
@@ -108,6 +129,48 @@ async fn a_row_that_somebody_else_has_deleted_is_not_paid_for_by_its_report() {
     assert_eq!(bench.gates.total(), 1);
     bench.books.seen_empty(&bench.lane(), bench.books.mark(&bench.lane()));
     assert_eq!(bench.gates.total(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_what_its_reader_knows_gates_nothing_and_goes_when_it_was_delivered_late() {
+    let (bench, _) = Bench::at_work(&plenty());
+    let (delivered, given_up) = (command(r#"{"action":"a","n":1}"#), command(r#"{"action":"b"}"#));
+    for event in [&delivered, &given_up] {
+        bench.put(event, HELD).await.expect("an answer").expect("stored");
+    }
+    assert_eq!((bench.documents(), bench.gates.total()), (2, 0));
+    let name = bench.fake.name("commands", &delivered.name().to_string());
+    let mut fields: Vec<_> = bench.fake.documents.lock().expect("whole")[&name].fields.keys().cloned().collect();
+    fields.sort();
+    let mut known: Vec<_> =
+        serde_json::from_slice::<serde_json::Map<_, _>>(delivered.value()).expect("an object").into_iter().map(|(key, _)| key).collect();
+    known.push("source".to_owned());
+    known.sort();
+    assert_eq!(fields, known);
+    bench.settle(given_up.name(), Settlement::NotDelivered { maybe: true });
+    bench.settle(delivered.name(), Settlement::Delivered);
+    idle().await;
+    assert_eq!(
+        bench.fake.documents.lock().expect("whole").keys().collect::<Vec<_>>(),
+        [&bench.fake.name("commands", &given_up.name().to_string())]
+    );
+    assert_eq!((bench.calls().len(), bench.gates.total()), (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_firestore_that_is_away_is_offered_nothing_more_and_is_asked_whether_it_is_back() {
+    let (bench, _) = Bench::at_work(&plenty());
+    *bench.fake.always.lock().expect("whole") = Some(unreachable());
+    let (_, reply) = bench.event(1);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!bench.pacer.takes());
+    drop(reply);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!bench.pacer.takes());
+    *bench.fake.always.lock().expect("whole") = None;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(bench.pacer.takes());
+    assert_eq!((bench.documents(), bench.gates.total()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
