@@ -25,17 +25,12 @@ struct Rows<'a> {
 }
 
 /// One of them: what a test wants to be different is named.
+#[derive(Default)]
 struct Row<'a> {
     partition: i32,
     key: Option<&'a str>,
     value: String,
     aside: bool,
-}
-
-impl Default for Row<'_> {
-    fn default() -> Self {
-        Self { partition: 0, key: None, value: String::new(), aside: false }
-    }
 }
 
 fn value(of: fs::value::ValueType) -> fs::Value {
