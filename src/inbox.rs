@@ -271,6 +271,22 @@ impl Inbox {
         }
     }
 
+    /// Whether it was not to be reached when it was asked last.
+    fn is_away(&self) -> bool {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.is_away(),
+            Store::Disk(_) | Store::None => false,
+        }
+    }
+
+    /// Whether somebody else has what waits in hand.
+    fn is_in_other_hands(&self) -> bool {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.is_in_other_hands(),
+            Store::Disk(_) | Store::None => false,
+        }
+    }
+
     /// Its settings.
     pub fn config(&self) -> &Config {
         &self.config

@@ -29,6 +29,9 @@ use crate::units::Secret;
 /// A replay that has moved nothing for so long is given up.
 const STUCK: Duration = Duration::from_secs(30);
 
+/// What a replay that is over has for its last deletes.
+const LAST_REPLAY: Duration = Duration::from_secs(5);
+
 /// A replay that a person watches ends when they have seen enough.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
@@ -255,8 +258,9 @@ async fn replay_alone(config: &Config, tiers: Tiers, rows: &Rows, progress: impl
     });
     let inbox = Arc::clone(&tiers.inbox);
     let done = follow(async || Ok(inbox.left().await), progress).await;
-    asked.abort();
     drain.enter(Phase::Storing);
+    // It ends by itself now: what has landed is deleted first.
+    drop(tokio::time::timeout(LAST_REPLAY, asked).await);
     close(tiers).await;
     done
 }

@@ -74,8 +74,8 @@ pub struct Share {
     pub left: u64,
     /// Whether nothing waits any more.
     pub complete: bool,
-    /// What the rest waits for, where that is to be seen: `broker`, `topic` (the broker has none of its topics), or `inbox` (its
-    /// disk has failed).
+    /// What the rest waits for, where that is to be seen: `broker`, `topic` (the broker has none of its topics), `lease` (another
+    /// gate has, or had, the rows in hand), or `inbox` (it cannot be read or deleted from).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<&'static str>,
 }
@@ -190,9 +190,10 @@ impl Replay {
         let is_gone = |lane: &TopicPartition| self.sink.catalog().peek(&lane.0) == Lookup::Absent;
         let lanes = self.inbox.lanes();
         match () {
-            () if self.inbox.is_latched() => Some("inbox"),
+            () if self.inbox.is_latched() || self.inbox.is_away() => Some("inbox"),
             () if !self.sink.has_broker() || raw_is_open || self.sink.breaker().state() != State::Closed => Some("broker"),
             () if !lanes.is_empty() && lanes.iter().all(is_gone) => Some("topic"),
+            () if self.inbox.is_in_other_hands() => Some("lease"),
             () => None,
         }
     }

@@ -106,11 +106,26 @@ impl Lanes {
 impl Firestore {
     /// The lanes that hold rows, as far as it is known, and that may be ours to replay.
     pub(in crate::inbox) fn lanes(&self) -> Vec<TopicPartition> {
+        let mut lanes = self.known();
+        lanes.retain(|lane| !self.shared.lanes.leases.is_elsewhere(lane));
+        lanes
+    }
+
+    /// Whether a lane that holds rows is another's now.
+    pub(in crate::inbox) fn is_in_other_hands(&self) -> bool {
+        self.known().iter().any(|lane| self.shared.lanes.leases.is_elsewhere(lane))
+    }
+
+    /// Whether the last call has failed.
+    pub(in crate::inbox) fn is_away(&self) -> bool {
+        self.shared.client.last_error().is_some()
+    }
+
+    fn known(&self) -> Vec<TopicPartition> {
         let mut lanes = self.shared.books.owed();
         lanes.extend(self.shared.lanes.found().keys().cloned());
         lanes.sort_unstable();
         lanes.dedup();
-        lanes.retain(|lane| !self.shared.lanes.leases.is_elsewhere(lane));
         lanes
     }
 
@@ -128,13 +143,13 @@ impl Firestore {
         self.look_past().await;
     }
 
-    /// How many rows wait, whoever has stored them; what we know of ourselves when that cannot be counted.
+    /// How many rows wait, whoever has stored them. When that cannot be counted: what we know of, and never none.
     pub(in crate::inbox) async fn left(&self) -> u64 {
         match self.count(query::waiting).await {
             Ok(rows) => rows,
             Err(fault) => {
                 tracing::debug!(%fault, "the rows in Firestore could not be counted");
-                self.lanes().len().max(self.shared.books.owed().len()) as u64
+                self.known().len().max(1) as u64
             }
         }
     }

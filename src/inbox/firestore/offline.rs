@@ -9,8 +9,8 @@ use super::client::Client;
 use super::lanes::query::{self, Range, equal};
 use super::{Collections, fs, order, proto};
 use crate::event::{Topic, is_called};
-use crate::inbox::offline::{Entry, Filter, Kept, LEFT, Shown, ShownRecord};
 use crate::inbox::not_before_ms;
+use crate::inbox::offline::{Entry, Filter, Kept, LEFT, Shown, ShownRecord};
 use crate::inbox::row::Row;
 
 /// A page of a walk.
