@@ -285,11 +285,7 @@ async fn with_broker_and_inbox_away_everything_is_refused_in_time_and_memory_sta
     let verdict = stage.verdict().await;
     seen(
         "F15",
-        &format!(
-            "{away:?} without both: {} requests refused, slowest {}, {grown} MiB more; {verdict}",
-            tally.refused.len(),
-            tally.slowest
-        ),
+        &format!("{away:?} without both: {} requests refused, slowest {}, {grown} MiB more; {verdict}", tally.refused.len(), tally.slowest),
     );
     verdict.assert_clean();
 }

@@ -30,7 +30,8 @@ async fn press(gate: &Gate, token: &str, sender: u64, length: Duration) -> (u64,
     let pad = "x".repeat(LARGE);
     let mut number = 0;
     while std::time::Instant::now() < until {
-        let events: Vec<_> = (0..9).map(|n| format!(r#"{{"topic":"beta","data":{{"s":{sender},"n":{number},"e":{n},"pad":"{pad}"}}}}"#)).collect();
+        let events: Vec<_> =
+            (0..9).map(|n| format!(r#"{{"topic":"beta","data":{{"s":{sender},"n":{number},"e":{n},"pad":"{pad}"}}}}"#)).collect();
         number += 1;
         let headers = [("authorization", format!("Bearer {token}")), ("content-type", "application/json".to_owned())];
         let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -160,7 +161,8 @@ async fn a_tenth_of_a_processor_sheds_and_loses_nothing() {
     stage.ledger.healed("processor");
     let verdict = stage.verdict().await;
     let (answered, slowest, longest) = (tally.answered, tally.slowest, p99(tally.times.clone()));
-    let shed: Vec<_> = tally.refused.iter().filter(|said| !said.starts_with("503") && !said.starts_with("429") && !said.starts_with("207")).collect();
+    let shed: Vec<_> =
+        tally.refused.iter().filter(|said| !said.starts_with("503") && !said.starts_with("429") && !said.starts_with("207")).collect();
     seen(
         "F27",
         &format!("{answered} requests in 10 s, p99 {longest:?}, slowest {slowest} (goal 3 s), {} shed; {verdict}", tally.refused.len()),

@@ -104,7 +104,10 @@ async fn a_torn_log_keeps_every_event_that_lies_before_the_tear() {
     let gate = stage.setup.start().await;
     stage.replayed(&gate).await;
     let verdict = stage.verdict().await;
-    seen("F18", &format!("{cuts} torn logs of {EVENTS} events, rows there/acknowledged before the tear: {}; whole: {verdict}", kept.join(" ")));
+    seen(
+        "F18",
+        &format!("{cuts} torn logs of {EVENTS} events, rows there/acknowledged before the tear: {}; whole: {verdict}", kept.join(" ")),
+    );
     verdict.assert_clean();
     assert_eq!(verdict.acked as u64, EVENTS);
 }

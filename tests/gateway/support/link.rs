@@ -112,7 +112,8 @@ async fn serve(client: TcpStream, server: u16, mut state: watch::Receiver<Link>)
 
 /// Passes on what comes, when it is due.
 async fn pass(mut from: OwnedReadHalf, to: OwnedWriteHalf, way: Way, mut state: watch::Receiver<Link>) {
-    let (sent, due) = mpsc::unbounded_channel();
+    // Full, it holds the sender up, as a long way does.
+    let (sent, due) = mpsc::channel(1_024);
     let reading = async {
         let mut chunk = vec![0; 64 << 10];
         while let Ok(n @ 1..) = from.read(&mut chunk).await {
@@ -124,7 +125,7 @@ async fn pass(mut from: OwnedReadHalf, to: OwnedWriteHalf, way: Way, mut state: 
                 Link::Well | Link::Slow(_) | Link::Deaf => {}
             }
             let later = if let Link::Slow(delay) = link { delay } else { Duration::ZERO };
-            if sent.send((Instant::now() + later, Bytes::copy_from_slice(&chunk[..n]))).is_err() {
+            if sent.send((Instant::now() + later, Bytes::copy_from_slice(&chunk[..n]))).await.is_err() {
                 return;
             }
         }
@@ -135,7 +136,7 @@ async fn pass(mut from: OwnedReadHalf, to: OwnedWriteHalf, way: Way, mut state: 
     }
 }
 
-async fn deliver(mut to: OwnedWriteHalf, mut due: mpsc::UnboundedReceiver<(Instant, Bytes)>) {
+async fn deliver(mut to: OwnedWriteHalf, mut due: mpsc::Receiver<(Instant, Bytes)>) {
     while let Some((at, bytes)) = due.recv().await {
         tokio::time::sleep_until(at).await;
         if to.write_all(&bytes).await.is_err() {
