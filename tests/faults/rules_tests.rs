@@ -102,6 +102,31 @@ fn a_swapped_topic_key_or_id_is_a_mismatch() {
     assert!(!after(one_id).mismatched.is_empty());
 }
 
+/// Kafka and OTLP acknowledge without naming what they have taken: the value alone tells one from another.
+#[test]
+fn a_door_that_gives_no_ids_is_held_to_its_values() {
+    let nameless = |history: &mut History, found: &mut Vec<Found>| {
+        for (number, found) in (0..).zip(found) {
+            let story = history.stories.get_mut(&value(number)).expect("an attempt");
+            story.attempt.id = None;
+            let answer = story.answer.as_mut().expect("an answer");
+            answer.outcome = Outcome::Ack { id: String::new(), inbox: false };
+            found.id = if number % 2 == 0 { String::new() } else { format!("made-by-the-gate-{number}") };
+        }
+    };
+    assert_eq!(offenders(nameless), [0; 10]);
+    let lost_one = |history: &mut History, found: &mut Vec<Found>| {
+        nameless(history, found);
+        found.remove(7);
+    };
+    assert_eq!(offenders(lost_one), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let flipped = |history: &mut History, found: &mut Vec<Found>| {
+        nameless(history, found);
+        found[4].sha256 = value(99);
+    };
+    assert_eq!(offenders(flipped), [1, 1, 0, 0, 0, 0, 0, 0, 0, 0], "without a name it is a stranger");
+}
+
 #[test]
 fn a_copy_is_explained_by_what_was_broken_while_the_event_was_on_its_way_and_by_nothing_else() {
     assert_eq!(offenders(|_, found| again(found, 3)), [0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);

@@ -19,6 +19,7 @@ mod otlp_door;
 mod planted;
 mod process;
 mod resources;
+mod senders;
 mod store;
 mod three;
 mod topics;

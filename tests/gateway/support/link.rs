@@ -110,12 +110,10 @@ async fn serve(client: TcpStream, server: u16, mut state: watch::Receiver<Link>)
     }
 }
 
-/// Pieces of at most 64 KiB that are on their way; a sender of more waits, as it would on a real one.
-const WAITING: usize = 4_096;
-
 /// Passes on what comes, when it is due.
 async fn pass(mut from: OwnedReadHalf, to: OwnedWriteHalf, way: Way, mut state: watch::Receiver<Link>) {
-    let (sent, due) = mpsc::channel(WAITING);
+    // Full, it holds the sender up, as a long way does.
+    let (sent, due) = mpsc::channel(1_024);
     let reading = async {
         let mut chunk = vec![0; 64 << 10];
         while let Ok(n @ 1..) = from.read(&mut chunk).await {
