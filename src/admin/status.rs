@@ -157,6 +157,9 @@ pub struct FirestoreStatus {
     pub trouble: Option<String>,
     /// Whether it does not let us write: the credentials are refused.
     pub denied: bool,
+    /// Whether it has not answered for some time.
+    #[serde(default)]
+    pub away: bool,
     /// What is left of the pause that it has asked for, in milliseconds.
     pub pause_ms: u64,
     /// Writes a second that its ramp allows now.

@@ -152,6 +152,7 @@ fn firestore(seen: FirestoreNumbers) -> FirestoreStatus {
     FirestoreStatus {
         trouble: seen.trouble,
         denied: seen.pace.denied,
+        away: seen.pace.away,
         pause_ms: seen.pace.pause_ms,
         writes_per_second: seen.pace.writes_per_second,
         writes_today: seen.pace.writes_today,

@@ -64,6 +64,7 @@ function firestore(f) {
   if (!f) return ["not in use"];
   if (f.audit_missing > 0) return [`${many(f.audit_missing, "document")} missing that it had said were stored`, "bad"];
   if (f.denied) return [`does not let us write: ${f.trouble ?? "credentials refused"}`, "bad"];
+  if (f.away) return [`does not answer: ${f.trouble ?? "nothing was heard"}`, "bad"];
   if (f.trouble) return [f.trouble, "warn"];
   return [`${count(f.writes_today)} writes today of ${count(f.writes_per_day)}, at most ${count(f.writes_per_second)} a second now`, "good"];
 }
