@@ -24,6 +24,7 @@ use super::lease::Leases;
 use super::{Firestore, ReplayWhen, fs, order, proto};
 use crate::drain::{Phase, Signal};
 use crate::gate::TopicPartition;
+use crate::inbox::not_before_ms;
 use crate::inbox::row::Row;
 use crate::route::DocumentName;
 
@@ -177,8 +178,18 @@ impl Firestore {
         if !misfits.is_empty() {
             self.set_misfits_aside(misfits).await;
         }
+        let young = self.young();
         let left_over = shared.lanes.left_over();
-        rows.into_iter().filter(|row| !left_over.contains_key(&row.place.name)).collect()
+        let rows = rows.into_iter().take_while(|row| row.place.ours || row.at_ms <= young);
+        rows.filter(|row| !left_over.contains_key(&row.place.name)).collect()
+    }
+
+    /// What others have stored since then they may still be reading back: were it gone by then, they would take it for lost.
+    fn young(&self) -> i64 {
+        let config = &self.shared.config;
+        let reading = config.call_timeout.get() * 2 + Duration::from_secs(1);
+        let reading = if config.audit_one_in == 0 { Duration::ZERO } else { reading };
+        not_before_ms(Duration::ZERO).saturating_sub(i64::try_from(reading.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Looks for rows, keeps leases and counts, until the drain's last phase.
