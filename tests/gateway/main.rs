@@ -9,6 +9,7 @@ mod callable;
 mod commands;
 mod events;
 mod faults;
+mod firestore;
 mod forward;
 mod forward_faults;
 mod http2_frames;
