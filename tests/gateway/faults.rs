@@ -6,6 +6,7 @@
 
 mod broker;
 mod disk;
+mod firestore;
 mod ledger;
 mod liar;
 mod load;

@@ -4,6 +4,8 @@
 //! read by Firestore's REST API, by code that is not the gate's. Its faults are in `faults/firestore.rs`.
 
 mod commands;
+mod operators;
 mod parts;
 mod rows;
-mod stage;
+mod shared;
+pub mod stage;

@@ -28,7 +28,7 @@ const MOST_GROWTH_MIB: u64 = 64;
 const CALLS: &str = "fsync,fdatasync";
 
 /// Sends one event of about `size` bytes and writes down what comes of it.
-async fn post(gate: &Gate, token: &str, ledger: &Ledger, topic: &str, number: u64, size: usize) -> Answer {
+pub async fn post(gate: &Gate, token: &str, ledger: &Ledger, topic: &str, number: u64, size: usize) -> Answer {
     let value = format!(r#"{{"number":{number},"pad":"{}"}}"#, "x".repeat(size));
     let attempt = Attempt { key: Some("k".to_owned()), sequence: Some(number), ..attempt(topic) };
     let name = ledger.attempt(value.as_bytes(), attempt);
@@ -40,7 +40,7 @@ async fn post(gate: &Gate, token: &str, ledger: &Ledger, topic: &str, number: u6
     answer
 }
 
-fn assert_unavailable(answer: &Answer) {
+pub fn assert_unavailable(answer: &Answer) {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
     assert!(matches!(outcome(&answer.json()), reject @ Outcome::Reject { .. } if !reject.is_final()), "{answer:?}");
@@ -294,7 +294,7 @@ async fn with_broker_and_inbox_away_everything_is_refused_in_time_and_memory_sta
 }
 
 /// How much memory a gate has, in KiB.
-fn resident_kib(gate: &Gate) -> u64 {
+pub fn resident_kib(gate: &Gate) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.id())).expect("the gate runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has some");
     line.trim().trim_end_matches(" kB").parse().expect("a number")

@@ -197,11 +197,6 @@ impl Row {
             kind,
         }
     }
-
-    /// Its value as JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.value).expect("the value is JSON")
-    }
 }
 
 fn text(fields: &Value, name: &str) -> String {
