@@ -4,6 +4,7 @@
 //! read by Firestore's REST API, by code that is not the gate's. Its faults are in `faults/firestore.rs`.
 
 mod commands;
+mod lost;
 mod operators;
 mod parts;
 mod rows;

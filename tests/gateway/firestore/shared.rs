@@ -14,7 +14,7 @@ use super::stage::{LEASES, REPLAYED, Stage, send, status, store};
 const ROUTES: &str = "[[routes]]\ntopic = \"events\"\n[[routes]]\ntopic = \"calm\"\n";
 
 /// A lease that a test can sit out.
-const LEASE: (&str, &str) = ("SLUICEGATE__INBOX__FIRESTORE__LEASE", "2s");
+const LEASE: (&str, &str) = ("SLUICEGATE__INBOX__FIRESTORE__LEASE", "5s");
 
 struct Two {
     stage: Stage,

@@ -31,6 +31,8 @@ use tokio::task::JoinHandle;
 /// Codes of gRPC, as a script names them.
 pub const ABORTED: i32 = 10;
 /// See `ABORTED`.
+pub const INVALID_ARGUMENT: i32 = 3;
+/// See `ABORTED`.
 pub const RESOURCE_EXHAUSTED: i32 = 8;
 /// See `ABORTED`.
 pub const UNAVAILABLE: i32 = 14;
