@@ -250,3 +250,19 @@ async fn the_source_and_the_collection_of_commands_are_settings() {
     assert_eq!(documents.len(), 1);
     assert_eq!(documents[0]["fields"]["source"], json!({"stringValue": "edge"}));
 }
+
+/// Scenario: nothing of Firestore is set but the kind, and the platform's own names in the environment.
+/// Guarantees: that is enough: the project's database `deml`, the collection that the platform's reader polls.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_platforms_own_environment_is_enough() {
+    let issuer = Issuer::start();
+    let Some(mut stage) = stage(&issuer).await else { return };
+    stage.kafka.kill_9();
+    let setup =
+        stage.setup.clone().without_env("SLUICEGATE__INBOX__FIRESTORE__PROJECT").without_env("SLUICEGATE__INBOX__FIRESTORE__DATABASE");
+    let gate = setup.env("FIREBASE_PROJECT_ID", "demo").start().await;
+    assert_eq!(tier(&gate, &issuer.firebase_token("demo", "u1"), &json!({"action": "x"})).await, "inbox");
+    let mut reader = stage.reader();
+    reader.drain().await;
+    assert_eq!((reader.commands.len(), reader.dead.len()), (1, 0), "{:?}", reader.dead);
+}
