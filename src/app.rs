@@ -7,7 +7,7 @@
 mod status;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,16 +20,17 @@ use crate::drain::{Drain, Phase};
 use crate::event::Topic;
 use crate::gate::Gates;
 use crate::inbox::replay::Replay;
-use crate::inbox::{Inbox, Kind, OpenError};
+use crate::inbox::{Collections, Inbox, Kind, OpenError};
 use crate::ingest::Ingest;
 use crate::ingest::producer_ids::ProducerIds;
+use crate::journal::Journal;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
 use crate::listeners::http::door::{Door, DoorParts};
 use crate::listeners::http::lobby::{Lobby, Readiness};
 use crate::listeners::tls::Certificates;
 use crate::listeners::{DoorName, Doors, Listeners, TlsMode, kafka, otlp};
-use crate::route::Table;
+use crate::route::{RouteConfig, Shape, Table};
 use crate::sink::Sink;
 use crate::sink::catalog::Catalog;
 use crate::telemetry::metrics;
@@ -70,7 +71,7 @@ impl From<OpenError> for StartError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::InUse(_) => Self::InUse(error.to_string()),
-            OpenError::Volatile { .. } => Self::Configuration(error.to_string()),
+            OpenError::Volatile { .. } | OpenError::Settings(_) => Self::Configuration(error.to_string()),
             OpenError::Untrusted { .. } | OpenError::Io { .. } => Self::Failed(error.to_string()),
         }
     }
@@ -93,11 +94,11 @@ impl Tiers {
     /// Opens the inbox and makes the sink; nothing runs yet.
     pub fn open(config: &Config) -> Result<Self, StartError> {
         let gates = Arc::new(Gates::default());
-        let inbox = Arc::new(Inbox::open(&config.inbox, &gates)?);
+        let inbox = Arc::new(Inbox::open(&config.inbox, collections(config), &gates)?);
         let kept = (config.inbox.kind == Kind::Disk).then(|| config.inbox.dir.join("catalog.json"));
         let catalog = Catalog::open(kept, config.sink.catalog_refresh.get() * 3);
         let sink = Arc::new(Sink::new(sink_settings(config), Arc::clone(&gates), catalog).map_err(StartError::Failed)?);
-        let replay = Replay::new(Arc::clone(&inbox), Arc::clone(&sink), Arc::clone(&gates));
+        let replay = Replay::new(Arc::clone(&inbox), Arc::clone(&sink));
         Ok(Self { gates, inbox, sink, replay })
     }
 
@@ -106,6 +107,7 @@ impl Tiers {
         let table = Table::new(config.headers.clone(), config.routes.clone());
         let wanted = Box::new(move |topic: &Topic| table.knows(topic));
         self.sink.start(drain, wanted).map_err(StartError::Failed)?;
+        self.inbox.start(drain);
         drain.tasks().spawn(Arc::clone(&self.replay).run(drain.signal()));
         Ok(())
     }
@@ -154,6 +156,7 @@ impl App {
             &drain,
             producer_ids(&config)?,
         );
+        let ingest = ingest.journaled(journal(&config)?);
         let admin = bind_admin(&config).await?;
         Ok(Self {
             listeners: Listeners::bind(&config.listeners).map_err(|error| StartError::Failed(error.to_string()))?,
@@ -303,8 +306,7 @@ impl App {
         let (sink, inbox) = (Arc::clone(&self.tiers.sink), Arc::clone(&self.tiers.inbox));
         let stored = self.phase(Phase::Storing, DrainPhase::Storing, async move {
             sink.flush(FLUSH_SHARE).await;
-            let close = tokio::task::spawn_blocking(move || inbox.close());
-            tokio::time::timeout(CLOSE_SHARE, close).await.is_ok()
+            tokio::time::timeout(CLOSE_SHARE, inbox.close()).await.is_ok()
         });
         let stored = stored.await;
         if !stored {
@@ -328,7 +330,7 @@ impl App {
 /// locked or written, so that it can be asked beside a running gate.
 pub fn preflight(config: &Config) -> Vec<String> {
     let tls = Certificates::check(&config.listeners).err();
-    let inbox = (config.inbox.kind == Kind::Disk).then(|| crate::inbox::check(&config.inbox).err()).flatten();
+    let inbox = crate::inbox::check(&config.inbox).err();
     let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file, config.auth.given().as_ref()).err());
     let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
     let app_check = config.http.callable.app_check.authenticator().err();
@@ -340,6 +342,25 @@ pub fn preflight(config: &Config) -> Vec<String> {
         sink.map(|error| format!("sink: {error}")),
     ];
     said.into_iter().flatten().collect()
+}
+
+/// The folder of the journal of outcomes; none: none is kept. The disk inbox's folder is there, and ours alone.
+pub fn journal_dir(config: &Config) -> Option<&Path> {
+    let beside = || (config.inbox.kind == Kind::Disk).then_some(config.inbox.dir.as_path());
+    config.journal.dir.as_deref().or_else(beside).filter(|_| config.journal.max_bytes.get() > 0)
+}
+
+fn journal(config: &Config) -> Result<Option<Journal>, StartError> {
+    let Some(dir) = journal_dir(config) else { return Ok(None) };
+    let failed = |error| StartError::Failed(format!("journal.dir: no journal in `{}`: {error}", dir.display()));
+    Journal::open(dir, config.journal.max_bytes).map(Some).map_err(failed)
+}
+
+/// Where the Firestore inbox keeps the rows of each topic.
+fn collections(config: &Config) -> Collections {
+    let own = |route: &RouteConfig| (route.shape != Shape::Command).then(|| route.collection.clone()).flatten();
+    let routes = config.routes.iter().map(|route| (route.topic.clone(), own(route))).collect();
+    Collections::new(routes, config.inbox.firestore.collection.clone())
 }
 
 /// librdkafka's own bound on a record follows the largest that a route allows.

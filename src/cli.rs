@@ -351,6 +351,9 @@ fn trace(loaded: &Loaded, args: &trace::TraceArgs) -> Result<(), Failure> {
     let show = |places: &[trace::Place]| places.iter().try_for_each(|place| say(&place.told(args.json)));
     let kept = trace::inbox(loaded, args).map_err(|why| eprintln!("sluicegate: {why}")).ok();
     show(kept.as_deref().unwrap_or_default())?;
+    // It may have been refused once, and sent again.
+    let refused = trace::refused(loaded, args).map_err(|why| eprintln!("sluicegate: {why}")).unwrap_or_default();
+    show(&refused)?;
     let before = kept.map(|places| places.len());
     if before.is_some_and(|places| places > 0) && !args.all_copies {
         return Ok(());
@@ -365,7 +368,7 @@ fn trace(loaded: &Loaded, args: &trace::TraceArgs) -> Result<(), Failure> {
     })?;
     bar.finish_and_clear();
     show(&places)?;
-    match trace::verdict(args, before, &findings)? {
+    match trace::verdict(args, before.map(|places| places + refused.len()), &findings)? {
         count if args.all_copies && !args.json => say(&count),
         _ => Ok(()),
     }

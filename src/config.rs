@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::listeners::http as door;
 use crate::units::Span;
-use crate::{admin, auth, inbox, limits, listeners, route, sink, telemetry};
+use crate::{admin, auth, inbox, journal, limits, listeners, route, sink, telemetry};
 use draft::{Draft, Origins};
 pub use environment::Env;
 
@@ -50,6 +50,8 @@ pub struct Config {
     pub sink: sink::Config,
     /// Where events are kept durably while the broker does not take them.
     pub inbox: inbox::Config,
+    /// The journal of refused events, for `sluicegate trace`.
+    pub journal: journal::Config,
     /// The listener for operators: probes, metrics, status.
     pub admin: admin::Config,
     /// Logs.
@@ -72,6 +74,7 @@ impl Default for Config {
             headers: route::Config::default(),
             sink: sink::Config::default(),
             inbox: inbox::Config::default(),
+            journal: journal::Config::default(),
             admin: admin::Config::default(),
             telemetry: telemetry::Config::default(),
             drain: DrainConfig::default(),
@@ -177,6 +180,7 @@ impl Config {
             ("headers", self.headers.mistakes()),
             ("sink", self.sink.mistakes()),
             ("inbox", self.inbox.mistakes()),
+            ("journal", self.journal.mistakes()),
             ("admin", self.admin.mistakes()),
             ("telemetry", self.telemetry.mistakes()),
             ("drain", self.drain.mistakes()),

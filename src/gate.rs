@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
@@ -42,9 +43,13 @@ impl Gates {
         self.arrivals.fetch_max(arrival, Ordering::Relaxed);
     }
 
-    /// The next `n` arrival numbers, taken before anything is sent.
+    /// The next `n` arrival numbers, taken before anything is sent: microseconds since 1970, and always more than the last one,
+    /// whatever the clock does. So they order within a gate, and between gates as well as their clocks agree.
     pub fn arrivals(&self, n: u64) -> u64 {
-        self.arrivals.fetch_add(n, Ordering::Relaxed) + 1
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0));
+        let next = |last: u64| Some(last.max(now).saturating_add(n));
+        let last = self.arrivals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or(0);
+        last.max(now) + 1
     }
 
     /// Whether a part may go to the broker now. The common case takes no lock.
@@ -185,6 +190,16 @@ mod tests {
         assert!(gates.is_open(&topic(), 4));
         assert!(!gates.is_open(&topic(), 6));
         assert_eq!(gates.total(), 2);
+    }
+
+    #[test]
+    fn arrivals_grow_whatever_the_clock_does() {
+        let gates = Gates::default();
+        let first = gates.arrivals(3);
+        assert!(gates.arrivals(1) >= first + 3);
+        gates.begin_at(u64::MAX / 4);
+        assert_eq!(gates.arrivals(2), u64::MAX / 4 + 1);
+        assert_eq!(gates.arrivals(1), u64::MAX / 4 + 3);
     }
 
     #[tokio::test]

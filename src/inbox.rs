@@ -8,44 +8,37 @@
 //! - Storing an event that is there already is success, and leaves one row.
 //! - Rows are deleted only after the broker's acknowledgement, or set aside, kept and counted.
 
-mod file;
-pub mod offline;
-mod queue;
+mod disk;
+pub mod firestore;
 pub mod replay;
 pub mod row;
-mod state;
-mod writer;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, params};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::drain::Drain;
 use crate::event::Topic;
 use crate::gate::{Gates, TopicPartition};
 use crate::route::DocumentName;
 use crate::units::ByteSize;
 
-use queue::{Command, Queue};
-use row::{Parcel, Row};
-use state::State;
-use writer::Writer;
+use disk::Disk;
+use firestore::Firestore;
+use row::{Parcel, Place, Row};
 
-pub use file::{Folder, OpenError};
-
-/// Bytes of rows that may wait for their commit.
-const QUEUE_BYTES: usize = 64 << 20;
+pub use disk::{OpenError, offline};
+pub use firestore::Collections;
 
 /// Where events are kept while the broker cannot take them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `disk`: an embedded store in `dir`. `none`: without a broker events are refused with `unavailable`.
+    /// `disk`: an embedded store in `dir`. `firestore`: documents of a Firestore database. `none`: without a broker events are refused with `unavailable`.
     pub kind: Kind,
     /// The folder of the disk inbox. One gate uses it at a time. The topics' catalog is kept there too.
     pub dir: PathBuf,
@@ -61,6 +54,8 @@ pub struct Config {
     pub idempotent: bool,
     /// A row that the broker has refused so often is set aside: kept, counted, and sent again only by `sluicegate inbox replay`.
     pub max_attempts: u32,
+    /// The database of `kind = "firestore"`, and how it is reached.
+    pub firestore: firestore::Config,
 }
 
 impl Default for Config {
@@ -73,6 +68,7 @@ impl Default for Config {
             allow_volatile: false,
             idempotent: true,
             max_attempts: 5,
+            firestore: firestore::Config::default(),
         }
     }
 }
@@ -90,13 +86,21 @@ impl Config {
         if self.max_bytes < ByteSize::mib(1) {
             found.push(("max_bytes".to_owned(), "must be at least 1 MiB".to_owned()));
         }
+        // The platform's variables may name a database that is not this gate's business.
+        if self.kind == Kind::Firestore {
+            found.extend(self.firestore.mistakes().into_iter().map(|(key, problem)| (format!("firestore.{key}"), problem)));
+        }
         found
     }
 }
 
-/// Whether the disk inbox could be opened, as far as can be seen without opening it.
+/// Whether the inbox could be opened, as far as can be seen without opening it.
 pub fn check(config: &Config) -> Result<(), OpenError> {
-    file::check(&config.dir, config.allow_volatile)
+    match config.kind {
+        Kind::Disk => disk::check(&config.dir, config.allow_volatile),
+        Kind::Firestore => firestore::check(&config.firestore).map_err(OpenError::Settings),
+        Kind::None => Ok(()),
+    }
 }
 
 /// Which inbox.
@@ -105,9 +109,14 @@ pub fn check(config: &Config) -> Result<(), OpenError> {
 pub enum Kind {
     /// An embedded store on a disk.
     Disk,
+    /// Documents of a Firestore database.
+    Firestore,
     /// None.
     None,
 }
+
+/// What comes of a row after its commit.
+type Commit = oneshot::Receiver<Result<Stored, StoreError>>;
 
 /// A row that is durably there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,7 +160,7 @@ pub enum Settlement {
 /// Numbers of the inbox at a moment.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Snapshot {
-    /// `disk` or `none`.
+    /// `disk`, `firestore` or `none`.
     pub kind: &'static str,
     /// Rows that wait to be delivered.
     pub rows: u64,
@@ -180,41 +189,62 @@ pub struct Snapshot {
 pub struct Inbox {
     config: Config,
     gates: Arc<Gates>,
-    disk: Option<Disk>,
+    store: Store,
 }
 
+/// What stands behind it.
 #[derive(Debug)]
-struct Disk {
-    queue: Arc<Queue>,
-    state: Arc<State>,
-    reader: Arc<Mutex<Connection>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    _folder: Folder,
+enum Store {
+    Disk(Disk),
+    Firestore(Firestore),
+    None,
 }
 
 impl Inbox {
-    /// Opens the inbox. Rows that an earlier process held are ready now, and may be delivered already; their gates are closed.
-    pub fn open(config: &Config, gates: &Arc<Gates>) -> Result<Self, OpenError> {
-        let disk = match config.kind {
-            Kind::Disk => Some(Disk::open(config, gates)?),
-            Kind::None => None,
+    /// Opens the inbox. Rows that an earlier process held on the disk are ready now, and may be delivered already; their gates are closed.
+    /// `collections`: where the rows of each topic are kept, if it is Firestore's.
+    pub fn open(config: &Config, collections: Collections, gates: &Arc<Gates>) -> Result<Self, OpenError> {
+        let store = match config.kind {
+            Kind::Disk => Store::Disk(Disk::open(config, gates)?),
+            Kind::Firestore => Store::Firestore(Firestore::open(config, collections, gates).map_err(OpenError::Settings)?),
+            Kind::None => Store::None,
         };
-        Ok(Self { config: config.clone(), gates: Arc::clone(gates), disk })
+        Ok(Self { config: config.clone(), gates: Arc::clone(gates), store })
+    }
+
+    /// Starts what runs in the background.
+    pub fn start(&self, drain: &Drain) {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.start(drain),
+            Store::Disk(_) | Store::None => {}
+        }
     }
 
     /// Whether there is an inbox at all.
     pub fn exists(&self) -> bool {
-        self.disk.is_some()
+        !matches!(self.store, Store::None)
     }
 
     /// Whether it would take a row now, as far as can be seen.
     pub fn takes(&self) -> bool {
-        self.disk.as_ref().is_some_and(|disk| !disk.state.is_latched() && !disk.state.is_full())
+        match &self.store {
+            Store::Disk(disk) => disk.takes(),
+            Store::Firestore(firestore) => firestore.takes(),
+            Store::None => false,
+        }
     }
 
-    /// Whether its disk has failed: what it holds cannot be deleted before a restart, and so is not sent before.
+    /// Whether batches of idempotent Kafka producers may be kept in it.
+    pub fn keeps_numbers(&self) -> bool {
+        matches!(self.store, Store::Disk(_)) && self.config.idempotent
+    }
+
+    /// Whether it cannot delete before a restart what it holds: then that is not sent before.
     pub fn is_latched(&self) -> bool {
-        self.disk.as_ref().is_some_and(|disk| disk.state.is_latched())
+        match &self.store {
+            Store::Disk(disk) => disk.is_latched(),
+            Store::Firestore(_) | Store::None => false,
+        }
     }
 
     /// Its settings.
@@ -223,179 +253,143 @@ impl Inbox {
     }
 
     /// Puts a record into the queue; the answer comes after the commit that holds it.
-    pub fn store(&self, parcel: Parcel) -> Result<oneshot::Receiver<Result<Stored, StoreError>>, StoreError> {
-        let disk = self.disk.as_ref().ok_or(StoreError::None)?;
-        if disk.state.is_latched() {
-            return Err(StoreError::Latched);
+    pub fn store(&self, parcel: Parcel) -> Result<Commit, StoreError> {
+        match &self.store {
+            Store::Disk(disk) => disk.store(parcel),
+            Store::Firestore(firestore) => firestore.store(parcel),
+            Store::None => Err(StoreError::None),
         }
-        let (reply, answer) = oneshot::channel();
-        disk.queue.push(Command::Insert { parcel: Box::new(parcel), reply }).map_err(|_| StoreError::Full)?;
-        Ok(answer)
     }
 
     /// Tells the writer the late report of a row.
     pub fn settle(&self, name: DocumentName, settlement: Settlement) {
-        self.push(Command::Settle { name, settlement });
+        match &self.store {
+            Store::Disk(disk) => disk.settle(name, settlement),
+            Store::Firestore(firestore) => firestore.settle(name, settlement),
+            Store::None => {}
+        }
     }
 
     /// Rows set aside go back among the others; gives their number.
     pub async fn restore(&self, topic: Option<Topic>) -> u64 {
-        let (reply, answer) = oneshot::channel();
-        self.push(Command::Restore { topic, reply });
-        answer.await.unwrap_or(0)
+        match &self.store {
+            Store::Disk(disk) => disk.restore(topic).await,
+            Store::Firestore(firestore) => firestore.restore(topic).await,
+            Store::None => 0,
+        }
     }
 
     /// Deletes rows for good, those set aside or all; gives their number.
     pub async fn purge(&self, topic: Option<Topic>, only_poison: bool) -> u64 {
-        let (reply, answer) = oneshot::channel();
-        self.push(Command::Purge { topic, only_poison, reply });
-        answer.await.unwrap_or(0)
+        match &self.store {
+            Store::Disk(disk) => disk.purge(topic, only_poison).await,
+            Store::Firestore(firestore) => firestore.purge(topic, only_poison).await,
+            Store::None => 0,
+        }
     }
 
     /// Numbers of this moment.
     pub fn snapshot(&self) -> Snapshot {
-        let Some(disk) = &self.disk else { return Snapshot { kind: "none", ..Snapshot::default() } };
-        let age = disk.state.oldest_ms().map(|at| u64::try_from(writer::now_ms() - at).unwrap_or(0) / 1_000);
-        Snapshot {
-            kind: "disk",
-            rows: self.gates.total(),
-            held: disk.state.held(),
-            poison: disk.state.aside(),
-            bytes: disk.state.used_bytes(),
-            max_bytes: self.config.max_bytes.get(),
-            oldest_age_s: age,
-            stored: disk.state.stored(),
-            queued_bytes: disk.queue.bytes() as u64,
-            full: disk.state.is_full(),
-            latched: disk.state.is_latched(),
+        let seen = match &self.store {
+            Store::Disk(disk) => Snapshot { max_bytes: self.config.max_bytes.get(), ..disk.snapshot() },
+            Store::Firestore(firestore) => firestore.snapshot(),
+            Store::None => return Snapshot { kind: "none", ..Snapshot::default() },
+        };
+        Snapshot { rows: self.gates.total().max(seen.rows), ..seen }
+    }
+
+    /// Commits what is queued and ends the writer; for the drain's last phase.
+    pub async fn close(&self) {
+        match &self.store {
+            Store::Disk(disk) => disk.close().await,
+            Store::Firestore(firestore) => firestore.close().await,
+            Store::None => {}
         }
     }
 
-    /// Commits what is queued and ends the writer. Blocks; for the drain's last phase.
-    pub fn close(&self) {
-        let Some(disk) = &self.disk else { return };
-        disk.queue.close();
-        let thread = disk.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the inbox's writer has ended by a fault of ours");
+    /// The lanes that wait for replay.
+    fn lanes(&self) -> Vec<TopicPartition> {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.lanes(),
+            Store::Disk(_) | Store::None => self.gates.closed(),
+        }
+    }
+
+    /// Looks for lanes that others have left, where several share a store.
+    async fn look(&self) {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.look().await,
+            Store::Disk(_) | Store::None => {}
+        }
+    }
+
+    /// How many rows wait.
+    async fn left(&self) -> u64 {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.left().await,
+            Store::Disk(_) | Store::None => self.gates.total(),
+        }
+    }
+
+    /// Whether this process may replay a lane now: where several share a store, one of them does.
+    async fn claim(&self, lane: &TopicPartition) -> bool {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.claim(lane).await,
+            Store::Disk(_) | Store::None => true,
+        }
+    }
+
+    /// How long a lane rests in which nothing is ready: a look may cost something.
+    fn rest(&self) -> Duration {
+        match &self.store {
+            Store::Firestore(_) => Duration::from_secs(1),
+            Store::Disk(_) | Store::None => Duration::from_millis(100),
         }
     }
 
     /// The next rows of a partition in the order of their arrival.
-    async fn rows(&self, lane: TopicPartition, limit: usize) -> Vec<Row> {
-        let Some(disk) = &self.disk else { return Vec::new() };
-        let reader = Arc::clone(&disk.reader);
-        let read = move || {
-            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            read_lane(&reader, &lane, limit)
-        };
-        match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(rows)) => rows,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the inbox could not be read; it is tried again");
-                Vec::new()
-            }
-            Err(_) => Vec::new(),
+    async fn rows(&self, lane: &TopicPartition, limit: usize) -> Vec<Row> {
+        match &self.store {
+            Store::Disk(disk) => disk.rows(lane.clone(), limit).await,
+            Store::Firestore(firestore) => firestore.rows(lane, limit).await,
+            Store::None => Vec::new(),
         }
     }
 
     /// Deletes delivered rows; false when that could not be promised.
-    async fn remove(&self, names: Vec<DocumentName>) -> bool {
-        let (reply, answer) = oneshot::channel();
-        self.push(Command::Remove { names, reply });
-        answer.await.is_ok()
+    async fn remove(&self, rows: Vec<Place>) -> bool {
+        match &self.store {
+            Store::Disk(disk) => disk.remove(rows).await,
+            Store::Firestore(firestore) => firestore.remove(rows).await,
+            Store::None => false,
+        }
     }
 
-    fn refused(&self, name: DocumentName, aside: Option<&'static str>) {
-        self.push(Command::Refused { name, aside });
+    /// Counts a refusal by the broker; `aside`: the last one, and why.
+    async fn refused(&self, row: &Row, aside: Option<&'static str>) {
+        match &self.store {
+            Store::Disk(disk) => disk.refused(row.place.name, aside),
+            Store::Firestore(firestore) => firestore.refused(row, aside).await,
+            Store::None => {}
+        }
     }
 
-    async fn assign(&self, from: TopicPartition, rows: Vec<(DocumentName, i32)>) -> bool {
-        let (reply, answer) = oneshot::channel();
-        self.push(Command::Assign { from, rows, reply });
-        answer.await.is_ok()
-    }
-
-    /// What shrinks the inbox is taken by the queue unless it is closed; then a late report is lost, the row stays, and the next start replays it.
-    fn push(&self, command: Command) {
-        if let Some(disk) = &self.disk {
-            let _ = disk.queue.push(command);
+    /// Gives rows of a lane their partitions.
+    async fn assign(&self, from: &TopicPartition, rows: Vec<(Place, i32)>) -> bool {
+        match &self.store {
+            Store::Disk(disk) => disk.assign(from.clone(), rows).await,
+            Store::Firestore(firestore) => firestore.assign(from, rows).await,
+            Store::None => false,
         }
     }
 }
 
-impl Disk {
-    fn open(config: &Config, gates: &Arc<Gates>) -> Result<Self, OpenError> {
-        let folder = Folder::lock(&config.dir, config.allow_volatile)?;
-        let connection = folder.open_writer()?;
-        let failed = |error: rusqlite::Error| OpenError::Io { dir: config.dir.clone(), error: error.to_string() };
-        take_over(&connection, gates).map_err(failed)?;
-        let reader = file::open_reader(&folder.database()).map_err(failed)?;
-        let (queue, state) = (Arc::new(Queue::new(QUEUE_BYTES)), Arc::new(State::default()));
-        let writer = Writer {
-            config: config.clone(),
-            connection,
-            database: folder.database(),
-            queue: Arc::clone(&queue),
-            gates: Arc::clone(gates),
-            state: Arc::clone(&state),
-            backlog: Vec::new(),
-        };
-        let thread = std::thread::Builder::new().name("inbox writer".into()).spawn(move || writer.run());
-        let thread = thread.map_err(|error| OpenError::Io { dir: config.dir.clone(), error: error.to_string() })?;
-        Ok(Self { queue, state, reader: Arc::new(Mutex::new(reader)), thread: Mutex::new(Some(thread)), _folder: folder })
-    }
-}
-
-/// Makes what an earlier process left ours: nobody holds its rows any more, and what it held may be delivered.
-fn take_over(connection: &Connection, gates: &Arc<Gates>) -> rusqlite::Result<()> {
-    connection.execute("UPDATE rows SET maybe = 1, not_before = 0 WHERE not_before > 0", [])?;
-    let last: i64 = connection.query_row("SELECT coalesce(max(arrival), 0) FROM rows", [], |row| row.get(0))?;
-    gates.begin_at(last.cast_unsigned());
-    let mut statement = connection.prepare("SELECT topic, partition, count(*) FROM rows GROUP BY topic, partition")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (topic, partition, count): (String, i32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if let Ok(topic) = Topic::new(&topic) {
-            gates.owe_rows(&(topic, partition), count.cast_unsigned());
-        }
-    }
-    Ok(())
-}
-
-/// At most this many bytes of rows are read at once, but always one row.
-const MAX_READ_BYTES: usize = 4 << 20;
-
-fn read_lane(connection: &Connection, lane: &TopicPartition, limit: usize) -> rusqlite::Result<Vec<Row>> {
-    let sql = "SELECT name, arrival, not_before, maybe, attempts, at, body FROM rows WHERE topic = ?1 AND partition = ?2 ORDER BY arrival LIMIT ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut found = statement.query(params![lane.0.as_str(), lane.1, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = found.next()? {
-        let row = Row {
-            name: DocumentName(row.get(0)?),
-            topic: lane.0.clone(),
-            partition: lane.1,
-            arrival: row.get::<_, i64>(1)?.cast_unsigned(),
-            not_before_ms: row.get(2)?,
-            maybe: row.get(3)?,
-            attempts: row.get(4)?,
-            at_ms: row.get(5)?,
-            body: row.get(6)?,
-        };
-        bytes += row.body.len();
-        rows.push(row);
-        if bytes > MAX_READ_BYTES {
-            break;
-        }
-    }
-    Ok(rows)
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Milliseconds since 1970, `ahead` of now.
 pub fn not_before_ms(ahead: Duration) -> i64 {
-    writer::now_ms().saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX))
+    now_ms().saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX))
 }
-
-#[cfg(test)]
-mod tests;

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use crate::auth::{Permit, Principal, authorize};
 use crate::drain::{Drain, Signal};
-use crate::event::{self, Batch, Event, Origin, Topic};
+use crate::event::{self, Batch, ClientKey, Event, EventId, Origin, Topic};
 use crate::inbox::Inbox;
+use crate::journal::{Entry, Journal};
 use crate::limits::inflight::InFlight;
 use crate::limits::quota::Quotas;
 use crate::receipt::{self, Outcomes, Receipt, Refusal, Tier};
@@ -57,6 +58,7 @@ pub struct Ingest {
     producer_ids: ProducerIds,
     /// Compressed batches that are looked at at once.
     looks: Arc<tokio::sync::Semaphore>,
+    journal: Option<Journal>,
 }
 
 #[cfg(test)]
@@ -71,12 +73,13 @@ impl Ingest {
             quotas: Quotas::new(&crate::limits::Config::default()),
             table: Table::new(crate::route::Config::default(), topics.iter().map(row).collect()),
             sink: Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker")),
-            inbox: Arc::new(Inbox::open(&nowhere, &gates).expect("no inbox")),
+            inbox: Arc::new(Inbox::open(&nowhere, crate::inbox::Collections::default(), &gates).expect("no inbox")),
             tasks: drain.tasks().clone(),
             signal: drain.signal(),
             queues: lanes::Queues::default(),
             producer_ids: ProducerIds::by_key(b"tests"),
             looks: Arc::new(tokio::sync::Semaphore::new(LOOKS)),
+            journal: None,
         }
     }
 }
@@ -111,7 +114,13 @@ impl Ingest {
     pub fn new(quotas: Quotas, table: Table, sink: Arc<Sink>, inbox: Arc<Inbox>, drain: &Drain, producer_ids: ProducerIds) -> Self {
         let looks = Arc::new(tokio::sync::Semaphore::new(LOOKS));
         let (tasks, signal) = (drain.tasks().clone(), drain.signal());
-        Self { quotas, table, sink, inbox, tasks, signal, queues: lanes::Queues::default(), producer_ids, looks }
+        Self { quotas, table, sink, inbox, tasks, signal, queues: lanes::Queues::default(), producer_ids, looks, journal: None }
+    }
+
+    /// The same, and refusals of events that have a name are written down.
+    #[must_use]
+    pub fn journaled(self, journal: Option<Journal>) -> Self {
+        Self { journal, ..self }
     }
 
     /// The routes.
@@ -134,7 +143,9 @@ impl Ingest {
             let terms = Terms { origin, charged_bytes, hold, guard };
             // The guard goes with it: who hangs up does not free memory that is still held.
             async move {
+                let named = trunk.named(&events);
                 let results = trunk.decide(&principal, events, &terms).await;
+                trunk.write_down(door, &principal, named, &results);
                 count(door, &results);
                 (results, terms.guard)
             }
@@ -146,6 +157,22 @@ impl Ingest {
             (results, nothing)
         });
         Outcomes { results, guard }
+    }
+
+    /// The events that their senders have named; nobody can ask for the others.
+    fn named(&self, events: &[Event]) -> Vec<(usize, Topic, ClientKey)> {
+        let named = |(place, event): (usize, &Event)| Some((place, event.topic.clone(), event.client_key.clone()?));
+        if self.journal.is_some() { events.iter().enumerate().filter_map(named).collect() } else { Vec::new() }
+    }
+
+    fn write_down(&self, door: event::Door, principal: &Principal, named: Vec<(usize, Topic, ClientKey)>, results: &[Answer]) {
+        let Some(journal) = &self.journal else { return };
+        for (place, topic, key) in named {
+            if let Some(Err(refusal)) = results.get(place) {
+                let id = EventId::scoped(principal.hash(), &key).to_string();
+                journal.write(Entry::new(door.as_str(), principal.name(), (&topic, id), refusal));
+            }
+        }
     }
 
     /// What one record of this topic can take, before anything is made into records of it. Who may not send to it is refused;

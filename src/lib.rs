@@ -37,6 +37,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod journal;
 pub mod lane;
 pub mod otlp;
 pub mod partition;
@@ -59,5 +60,6 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod document;
 pub mod drain;
 pub mod telemetry;

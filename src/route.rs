@@ -83,6 +83,9 @@ pub struct RouteConfig {
     pub max_event_bytes: ByteSize,
     /// Whether events of this route go to the inbox when the broker cannot take them. Without it they are refused with `unavailable`.
     pub inbox: bool,
+    /// The collection of the Firestore inbox for this route; without one: `inbox.firestore.command_collection` for commands, else
+    /// `inbox.firestore.collection`.
+    pub collection: Option<String>,
     /// How many partitions `sluicegate topics --create` makes. The gate itself never creates a topic.
     pub partitions: i32,
     /// How many replicas `sluicegate topics --create` makes; -1: the broker's default.
@@ -96,6 +99,7 @@ impl Default for RouteConfig {
             shape: Shape::Raw,
             max_event_bytes: ByteSize::kib(960),
             inbox: true,
+            collection: None,
             partitions: 3,
             replication: -1,
         }

@@ -15,8 +15,21 @@ struct Area {
 }
 
 /// Small areas that everything may use, and that use nothing but each other.
-const LEAVES: &[&str] =
-    &["event", "receipt", "units", "telemetry", "drain", "limits::inflight", "records", "wire", "lane", "otlp", "partition"];
+const LEAVES: &[&str] = &[
+    "event",
+    "receipt",
+    "units",
+    "telemetry",
+    "drain",
+    "limits::inflight",
+    "records",
+    "wire",
+    "lane",
+    "otlp",
+    "partition",
+    "document",
+    "journal",
+];
 
 const fn area(module: &'static str, may: &'static [&'static str], why: &'static str) -> Area {
     Area { module, may, why }
@@ -36,6 +49,8 @@ const AREAS: &[Area] = &[
     area("lane", &[], "a leaf: what is remembered of each producer and partition"),
     area("records", &[], "a leaf: a producer's batch"),
     area("wire", &[], "a leaf: Kafka's wire, bounded"),
+    area("document", &[], "a leaf: what a document can hold"),
+    area("journal", &[], "a leaf: what was refused, for a person who asks"),
     area("partition", &[], "a leaf: which partition a key belongs to"),
     area("otlp", &[], "a leaf: the bytes of OTLP requests, and nothing of how they come"),
     area("telemetry", &[], "a leaf"),
@@ -48,6 +63,7 @@ const AREAS: &[Area] = &[
     area("route", &["auth"], "a route consumes a permit"),
     area("sink", &["route", "gate", "auth::grants"], "the sink takes Routed and nothing else; the routes name topics by grants"),
     area("inbox", &["route", "gate"], "the inbox takes Routed and nothing else"),
+    area("inbox::firestore", &["inbox", "route", "gate", "auth::grants"], "the routes name topics by grants, and their collections"),
     area("inbox::replay", &["route", "gate", "sink"], "replay alone leads from the inbox to the sink"),
     area("ingest", &["auth", "limits", "route", "sink", "inbox", "gate"], "the trunk: the only one that knows both ends"),
     area("listeners", &["limits::connections"], "the accept loop decides nothing about events"),
@@ -101,7 +117,16 @@ const FENCES: &[Fence] = &[
     Fence { words: &["kafka_protocol::"], only: &["listeners::kafka", "sink"], why: "Kafka's wire is the Kafka door's and the sink's" },
     Fence { words: &["rdkafka::"], only: &["sink"], why: "librdkafka stays behind the sink" },
     Fence { words: &["rusqlite::"], only: &["inbox"], why: "the database stays behind the inbox" },
-    Fence { words: &["jsonwebtoken::"], only: &["auth"], why: "tokens are verified and minted in one place" },
+    Fence {
+        words: &["jsonwebtoken::"],
+        only: &["auth", "inbox::firestore::credentials"],
+        why: "tokens are verified and minted in one place; what a service account says to Google is signed beside it",
+    },
+    Fence {
+        words: &["googleapis_tonic_google_firestore_v1::", "prost_types::"],
+        only: &["inbox::firestore"],
+        why: "Firestore's messages stay behind the inbox",
+    },
     Fence {
         words: &["Routed::restore", "RoutedRecords::restore"],
         only: &["inbox"],

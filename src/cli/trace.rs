@@ -12,10 +12,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, wiring};
+use crate::app::journal_dir;
 use crate::config::Loaded;
 use crate::event::{BadTopic, Topic};
 use crate::inbox::offline::Shown;
 use crate::inbox::{Kind, offline};
+use crate::journal::{self, Entry};
 use crate::sink::find::{Copy, Ended, Findings, Progress, Read, Search};
 use crate::units::{ByteSize, Span};
 
@@ -30,8 +32,9 @@ have chosen the same one, and each place says whose it is.
 The search goes back from now by the records' own time: an hour, or as far as the time in an ID that the gate has made. An \
 event with a `time` of its sender's, or one that has waited in the inbox, has an older time than its neighbours: say --since.
 
-Not found is no proof: the event may be older than --since, or gone by the topic's retention. Refused events are not recorded: \
-the refusal is in the answer and in the metrics. A Kafka producer's batch has no id of ours, because not one byte of it is \
+Refused events that their sender had named are in the journal of outcomes (`journal.dir`; beside the disk inbox), with the \
+reason. Not found is no proof: the event may be older than --since, or gone by the topic's retention; an event that its sender \
+has not named gets its id only when it is taken. A Kafka producer's batch has no id of ours, because not one byte of it is \
 changed; while it waits in the inbox `sluicegate inbox list` names it and `sluicegate inbox show NAME` has its records.
 
 It reads as a consumer without joining a group, and commits nothing. The user towards the broker needs Read on the topics.
@@ -91,8 +94,17 @@ pub(super) fn inbox(loaded: &Loaded, args: &TraceArgs) -> Result<Vec<Place>, Str
     let config = &loaded.config.inbox;
     match config.kind {
         Kind::None => Err("inbox.kind is none: there is no inbox to look into".into()),
+        Kind::Firestore => Err("an inbox in Firestore cannot be looked into yet".into()),
         Kind::Disk => Ok(offline::trace(&config.dir, &args.id, args.topic.as_ref())?.iter().map(|row| of_row(row, args.value)).collect()),
     }
+}
+
+/// When it was refused, and why. An error: why that cannot be said.
+pub(super) fn refused(loaded: &Loaded, args: &TraceArgs) -> Result<Vec<Place>, String> {
+    let Some(dir) = journal_dir(&loaded.config) else { return Ok(Vec::new()) };
+    let found = journal::find(dir, &args.id, args.topic.as_ref());
+    let found = found.map_err(|error| format!("the journal of outcomes in `{}` cannot be read: {error}", dir.display()))?;
+    Ok(found.iter().map(of_refusal).collect())
 }
 
 /// Where it is in the topics, and how the search ended.
@@ -159,6 +171,16 @@ fn of_row(row: &Shown, value: bool) -> Place {
         text += "; it may be in the broker too: --all-copies looks";
     }
     Place { json, text: with_value(text, shown) }
+}
+
+fn of_refusal(entry: &Entry) -> Place {
+    let mut json = json!({ "where": "refused" });
+    merge(&mut json, entry);
+    let Entry { at_ms, door, principal, topic, id, code, field } = entry;
+    let at = when(i64::try_from(*at_ms).unwrap_or(i64::MAX));
+    let field = field.as_ref().map(|field| format!(" at `{field}`")).unwrap_or_default();
+    let text = format!("refused: {id} of {principal}, topic {topic}, {at}, by the door {door}, because of `{code}`{field}");
+    Place { json, text }
 }
 
 fn of_copy(copy: &Copy) -> Place {
@@ -246,6 +268,22 @@ mod tests {
         let bare = of_copy(&Copy { principal: None, source: None, fragment: None, value: Some("{}".into()), ..copy() });
         assert_eq!(bare.told(false).lines().nth(1), Some("{}"));
         assert!(bare.json.get("fragment").is_none() && bare.json["value"] == "{}");
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_reason() {
+        let entry = Entry {
+            at_ms: 1_800_000_000_000,
+            door: "events".into(),
+            principal: "users:alice".into(),
+            topic: "orders".into(),
+            id: "0123456789ab.order-17".into(),
+            code: "invalid".into(),
+            field: Some("data.action".into()),
+        };
+        let text = "refused: 0123456789ab.order-17 of users:alice, topic orders, 2027-01-15T08:00:00Z, by the door events, because of `invalid` at `data.action`";
+        assert_eq!(of_refusal(&entry).told(false), text);
+        assert_eq!(of_refusal(&entry).json["where"], "refused");
     }
 
     #[test]

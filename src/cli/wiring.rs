@@ -253,7 +253,7 @@ async fn replay_alone(config: &Config, tiers: Tiers, rows: &Rows, progress: impl
 
 async fn close(tiers: Tiers) {
     // The commits are answered for already; a writer that panicked has said so in the log.
-    let _ = tokio::task::spawn_blocking(move || tiers.inbox.close()).await;
+    tiers.inbox.close().await;
 }
 
 /// The running gate replays by itself; this only gives what was set aside another chance, and watches.

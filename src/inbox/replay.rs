@@ -7,15 +7,18 @@
 //! A row is deleted only after the broker's acknowledgement; a crash between the two makes a duplicate, never a loss.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use tokio::task::JoinSet;
 
 use crate::drain::{Phase, Signal};
-use crate::gate::{Gates, TopicPartition, UNASSIGNED};
+use crate::gate::{TopicPartition, UNASSIGNED};
 use crate::partition;
-use crate::route::{DocumentName, Routed, RoutedRecords};
+use crate::route::{Routed, RoutedRecords};
 use crate::sink::Sink;
 use crate::sink::breaker::{Breaker, State};
 use crate::sink::catalog::Lookup;
@@ -25,7 +28,7 @@ use crate::sink::verdict::Verdict;
 use crate::telemetry::metrics;
 
 use super::Inbox;
-use super::row::{Content, Row};
+use super::row::{Content, Place, Row};
 
 /// Between looks for work.
 const TICK: Duration = Duration::from_millis(50);
@@ -39,9 +42,6 @@ const WINDOW_BESIDE_LIVE: usize = 200;
 
 /// Partitions that are replayed at the same time.
 const MAX_LANES: usize = 16;
-
-/// A lane whose oldest row is held rests so long.
-const HELD_REST: Duration = Duration::from_millis(100);
 
 /// What a stopping gate still waits for the reports of rows on their way.
 const LAST_WAIT: Duration = Duration::from_secs(1);
@@ -57,10 +57,22 @@ const REST: Duration = Duration::from_millis(500);
 pub struct Replay {
     inbox: Arc<Inbox>,
     sink: Arc<Sink>,
-    gates: Arc<Gates>,
+    busy: Mutex<Busy>,
+    replayed: AtomicU64,
     /// Who probes a leg holds its turn.
     event_probe: tokio::sync::Mutex<()>,
     records_probe: tokio::sync::Mutex<()>,
+}
+
+/// What came of a share of the replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// Rows that this gate has delivered and deleted meanwhile.
+    pub replayed: u64,
+    /// Rows that wait still, as far as can be seen.
+    pub left: u64,
+    /// Whether nothing waits any more.
+    pub complete: bool,
 }
 
 /// Rows of one kind.
@@ -70,19 +82,33 @@ enum Run {
 }
 
 /// The lanes that have a task, and those whose last window failed.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Busy {
     lanes: HashSet<TopicPartition>,
     ill: HashSet<TopicPartition>,
 }
 
-impl Busy {
-    fn ended(&mut self, lane: TopicPartition, ill: bool) {
-        self.lanes.remove(&lane);
-        if ill {
-            self.ill.insert(lane);
+/// A lane's turn: ended when it is dropped, by a panic too.
+struct Turn {
+    replay: Arc<Replay>,
+    lane: TopicPartition,
+    ill: bool,
+}
+
+impl Turn {
+    async fn take(mut self, term: Term) {
+        self.ill = self.replay.lane(&self.lane, self.ill, term).await;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut busy = self.replay.busy();
+        busy.lanes.remove(&self.lane);
+        if self.ill {
+            busy.ill.insert(self.lane.clone());
         } else {
-            self.ill.remove(&lane);
+            busy.ill.remove(&self.lane);
         }
     }
 }
@@ -97,44 +123,89 @@ enum Round {
     Rest,
 }
 
+/// How long replay goes on.
+#[derive(Clone)]
+struct Term {
+    signal: Signal,
+    until: Option<Instant>,
+}
+
+impl Term {
+    fn is_over(&self) -> bool {
+        self.signal.phase() >= Phase::Finishing || self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// Waits, at most until it is over.
+    async fn rest(&mut self, rest: Duration) {
+        let until = self.until.map_or(rest, |until| rest.min(until.saturating_duration_since(Instant::now())));
+        tokio::select! {
+            () = self.signal.reached(Phase::Finishing) => {}
+            () = tokio::time::sleep(until) => {}
+        }
+    }
+
+    /// A moment after the end: for reports that are on their way.
+    async fn ended(&mut self) {
+        self.signal.reached(Phase::Finishing).await;
+        tokio::time::sleep(LAST_WAIT).await;
+    }
+}
+
 impl Replay {
     /// A replay of everything that the inbox holds.
-    pub fn new(inbox: Arc<Inbox>, sink: Arc<Sink>, gates: Arc<Gates>) -> Arc<Self> {
-        Arc::new(Self { inbox, sink, gates, event_probe: tokio::sync::Mutex::default(), records_probe: tokio::sync::Mutex::default() })
+    pub fn new(inbox: Arc<Inbox>, sink: Arc<Sink>) -> Arc<Self> {
+        Arc::new(Self {
+            inbox,
+            sink,
+            busy: Mutex::default(),
+            replayed: AtomicU64::new(0),
+            event_probe: tokio::sync::Mutex::default(),
+            records_probe: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Replays until the drain begins to finish.
-    pub async fn run(self: Arc<Self>, mut signal: Signal) {
-        let mut lanes: JoinSet<(TopicPartition, bool)> = JoinSet::new();
-        let mut busy = Busy::default();
+    pub async fn run(self: Arc<Self>, signal: Signal) {
+        self.work(Term { signal, until: None }, || false).await;
+    }
+
+    /// Replays for at most so long, for those who ask for it: whoever else replays goes on beside.
+    pub async fn share(self: &Arc<Self>, limit: Duration, signal: Signal) -> Share {
+        let before = self.replayed.load(Ordering::Relaxed);
+        self.inbox.look().await;
+        self.work(Term { signal, until: Some(Instant::now() + limit) }, || self.inbox.lanes().is_empty()).await;
+        let left = self.inbox.left().await;
+        Share { replayed: self.replayed.load(Ordering::Relaxed) - before, left, complete: left == 0 }
+    }
+
+    async fn work(self: &Arc<Self>, mut term: Term, done: impl Fn() -> bool) {
+        let mut lanes: JoinSet<()> = JoinSet::new();
         let mut turn: usize = 0;
-        loop {
-            while let Some(done) = lanes.try_join_next() {
-                if let Ok((lane, ill)) = done {
-                    busy.ended(lane, ill);
-                }
-            }
-            if lanes.is_empty() {
-                busy.lanes.clear();
-            }
+        while !term.is_over() && !(lanes.is_empty() && done()) {
+            while lanes.try_join_next().is_some() {}
             // A store that cannot delete what was delivered would send it again and again.
-            if self.gates.total() > 0 && self.sink.has_broker() && !self.inbox.is_latched() {
+            if self.sink.has_broker() && !self.inbox.is_latched() {
                 turn = turn.wrapping_add(1);
-                self.begin(&mut lanes, &mut busy, &signal, turn).await;
+                self.begin(&mut lanes, &term, turn).await;
             }
-            tokio::select! {
-                () = signal.reached(Phase::Finishing) => break,
-                () = tokio::time::sleep(TICK) => {}
-            }
+            term.rest(TICK).await;
         }
         // What was sent and is acknowledged in time is deleted, and will not be sent twice.
         while lanes.join_next().await.is_some() {}
     }
 
-    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<(TopicPartition, bool)>, busy: &mut Busy, signal: &Signal, turn: usize) {
-        let mut closed = self.gates.closed();
+    fn busy(&self) -> MutexGuard<'_, Busy> {
+        // Nothing panics under this lock.
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<()>, term: &Term, turn: usize) {
+        let mut closed = self.inbox.lanes();
+        if closed.is_empty() {
+            return;
+        }
         // Each in its turn: a partition without a leader must not be the only probe.
-        let first = turn % closed.len().max(1);
+        let first = turn % closed.len();
         closed.rotate_left(first);
         let (homeless, at_home): (Vec<&TopicPartition>, Vec<&TopicPartition>) = closed.iter().partition(|lane| self.is_homeless(lane));
         for lane in &homeless {
@@ -142,38 +213,40 @@ impl Replay {
         }
         // A topic's older rows find their partitions before its newer ones move.
         let waits = |lane: &TopicPartition| homeless.iter().any(|other| other.0 == lane.0);
-        for lane in at_home.into_iter().filter(|lane| !waits(lane)).cloned() {
-            if lanes.len() >= MAX_LANES || busy.lanes.contains(&lane) {
-                continue;
+        for lane in at_home.into_iter().filter(|lane| !waits(lane)) {
+            if lanes.len() >= MAX_LANES {
+                break;
             }
             if self.sink.catalog().peek(&lane.0) == Lookup::Absent {
                 continue; // The rows stay; `/status` shows them.
             }
-            busy.lanes.insert(lane.clone());
-            let (replay, signal, ill) = (Arc::clone(self), signal.clone(), busy.ill.contains(&lane));
-            lanes.spawn(async move {
-                let ill = replay.lane(&lane, ill, signal).await;
-                (lane, ill)
-            });
+            if let Some(turn) = self.turn(lane) {
+                lanes.spawn(turn.take(term.clone()));
+            }
         }
+    }
+
+    /// The turn of a lane that nobody in this process has now.
+    fn turn(self: &Arc<Self>, lane: &TopicPartition) -> Option<Turn> {
+        let mut busy = self.busy();
+        let ill = busy.ill.contains(lane);
+        busy.lanes.insert(lane.clone()).then(|| Turn { replay: Arc::clone(self), lane: lane.clone(), ill })
     }
 
     /// Replays one partition until there is nothing ready, or something is wrong: then it is ill, and begins with one row
     /// the next time, so that dead partitions do not fill the producer's queue.
-    async fn lane(&self, lane: &TopicPartition, mut ill: bool, mut signal: Signal) -> bool {
-        while signal.phase() < Phase::Finishing {
+    async fn lane(&self, lane: &TopicPartition, mut ill: bool, mut term: Term) -> bool {
+        while !term.is_over() {
             let started = Instant::now();
-            let (round, beside_live) = self.round(lane, ill, &mut signal).await;
-            let rest = match round {
+            let claimed = self.inbox.claim(lane).await;
+            let (round, beside_live) = if claimed { self.round(lane, ill, &mut term).await } else { (Round::Quiet, false) };
+            term.rest(match round {
                 Round::Moved if beside_live => started.elapsed(),
                 Round::Moved => Duration::ZERO,
-                Round::Quiet => HELD_REST,
+                Round::Quiet => self.inbox.rest(),
                 Round::Rest => REST,
-            };
-            tokio::select! {
-                () = signal.reached(Phase::Finishing) => return ill,
-                () = tokio::time::sleep(rest) => {}
-            }
+            })
+            .await;
             match round {
                 Round::Moved => ill = false,
                 Round::Quiet => return ill,
@@ -184,27 +257,24 @@ impl Replay {
     }
 
     /// One window; also whether it went beside live traffic.
-    async fn round(&self, lane: &TopicPartition, ill: bool, signal: &mut Signal) -> (Round, bool) {
+    async fn round(&self, lane: &TopicPartition, ill: bool, term: &mut Term) -> (Round, bool) {
         let now = super::not_before_ms(Duration::ZERO);
-        let Some(head) = self.inbox.rows(lane.clone(), 1).await.into_iter().next().filter(|row| row.not_before_ms <= now) else {
+        let Some(head) = self.inbox.rows(lane, 1).await.into_iter().next().filter(|row| row.not_before_ms <= now) else {
             return (Round::Quiet, false);
         };
-        let Some(content) = head.content() else {
-            tracing::error!(topic = %head.topic, name = %head.name, "a row of the inbox cannot be read: it is set aside");
-            self.inbox.refused(head.name, Some("unreadable"));
+        let Some(content) = &head.content else {
+            tracing::error!(topic = %lane.0, name = %head.place.name, "a row of the inbox cannot be read: it is set aside");
+            self.inbox.refused(&head, Some("unreadable")).await;
             return (Round::Rest, false);
         };
-        let Some((breaker, probe)) = self.leg(&content) else { return (Round::Quiet, false) };
+        let Some((breaker, probe)) = self.leg(content) else { return (Round::Quiet, false) };
         let beside_live = breaker.is_waited_for();
         if breaker.state() != State::Closed {
             // One probe at a time, and a pause behind each.
             let Ok(_turn) = probe.try_lock() else { return (Round::Quiet, beside_live) };
-            let round = self.send(lane, 1, signal).await;
+            let round = self.send(lane, 1, term).await;
             if matches!(round, Round::Rest) {
-                tokio::select! {
-                    () = signal.reached(Phase::Finishing) => {}
-                    () = tokio::time::sleep(PROBE_EVERY) => {}
-                }
+                term.rest(PROBE_EVERY).await;
             }
             return (round, beside_live);
         }
@@ -213,7 +283,7 @@ impl Replay {
             (false, true) => WINDOW_BESIDE_LIVE,
             (false, false) => WINDOW,
         };
-        (self.send(lane, window, signal).await, beside_live)
+        (self.send(lane, window, term).await, beside_live)
     }
 
     /// By which leg a row goes: its breaker, and the turn of its probe.
@@ -224,9 +294,9 @@ impl Replay {
         }
     }
 
-    async fn send(&self, lane: &TopicPartition, window: usize, signal: &mut Signal) -> Round {
+    async fn send(&self, lane: &TopicPartition, window: usize, term: &mut Term) -> Round {
         let now = super::not_before_ms(Duration::ZERO);
-        let rows = self.inbox.rows(lane.clone(), window).await;
+        let rows = self.inbox.rows(lane, window).await;
         // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
         let alone = rows.first().is_some_and(|row| row.attempts > 0);
         let window = if alone { 1 } else { window };
@@ -236,25 +306,25 @@ impl Replay {
             _ if rows.is_empty() => Round::Quiet,
             Run::Events(events) => {
                 let Some(flight) = self.sink.resend(&events, lane.1) else { return Round::Quiet };
-                self.land(lane, &flight, &rows, signal).await
+                self.land(lane, &flight, &rows, term).await
             }
-            Run::Records(batches) => self.resend(&batches, &rows, signal).await,
+            Run::Records(batches) => self.resend(&batches, &rows, term).await,
         }
     }
 
     /// Sends batches one behind the other, and deletes those that have landed.
-    async fn resend(&self, batches: &[Arc<RoutedRecords>], rows: &[Row], signal: &mut Signal) -> Round {
+    async fn resend(&self, batches: &[Arc<RoutedRecords>], rows: &[Row], term: &mut Term) -> Round {
         let Some(raw) = self.sink.raw() else { return Round::Quiet };
         let (mut landed, mut moved) = (Vec::new(), false);
         for (records, row) in batches.iter().zip(rows) {
             let verdict = tokio::select! {
                 verdict = raw.replay(records) => verdict,
-                () = async { signal.reached(Phase::Finishing).await; tokio::time::sleep(LAST_WAIT).await } => break,
+                () = term.ended() => break,
             };
             match verdict {
-                Verdict::Landed(_) => landed.push(row.name),
+                Verdict::Landed(_) => landed.push(row.place.clone()),
                 Verdict::Permanent(never) => {
-                    self.not_delivered(row, Some(Report::Permanent(never)));
+                    self.not_delivered(row, Some(Report::Permanent(never))).await;
                     break;
                 }
                 Verdict::NotStored(_) | Verdict::Unknown(_) | Verdict::Strip(_) | Verdict::Predecessor => break,
@@ -268,35 +338,40 @@ impl Replay {
     }
 
     /// Deletes what has landed; false when there was nothing, or it could not be promised.
-    async fn delete(&self, landed: Vec<DocumentName>) -> bool {
+    async fn delete(&self, landed: Vec<Place>) -> bool {
         let some = !landed.is_empty();
-        metrics().inbox_replayed.inc_by(landed.len() as u64);
+        self.count(landed.len());
         some && self.inbox.remove(landed).await
     }
 
+    fn count(&self, delivered: usize) {
+        self.replayed.fetch_add(delivered as u64, Ordering::Relaxed);
+        metrics().inbox_replayed.inc_by(delivered as u64);
+    }
+
     /// Waits for the reports, deletes what was acknowledged, counts what was refused.
-    async fn land(&self, lane: &TopicPartition, flight: &Arc<Flight>, rows: &[Row], signal: &mut Signal) -> Round {
+    async fn land(&self, lane: &TopicPartition, flight: &Arc<Flight>, rows: &[Row], term: &mut Term) -> Round {
         let limit = self.sink.config().message_timeout.get() + Duration::from_secs(5);
         tokio::select! {
             () = flight.all_reported() => {}
             () = tokio::time::sleep(limit) => {
                 tracing::warn!(topic = %lane.0, partition = lane.1, "the producer does not report replayed records; they are sent again");
             }
-            () = async { signal.reached(Phase::Finishing).await; tokio::time::sleep(LAST_WAIT).await } => {}
+            () = term.ended() => {}
         }
         let mut delivered = Vec::new();
         let mut clean = true;
         for (slot, row) in rows.iter().enumerate() {
             match flight.reported(slot) {
-                Some(Report::Delivered { .. }) => delivered.push(row.name),
+                Some(Report::Delivered { .. }) => delivered.push(row.place.clone()),
                 report => {
                     clean = false;
-                    self.not_delivered(row, report);
+                    self.not_delivered(row, report).await;
                 }
             }
         }
         let moved = !delivered.is_empty();
-        metrics().inbox_replayed.inc_by(delivered.len() as u64);
+        self.count(delivered.len());
         if moved && !self.inbox.remove(delivered).await {
             return Round::Rest;
         }
@@ -304,7 +379,7 @@ impl Replay {
     }
 
     /// A fault of the broker or the way to it is nobody's attempt; a refusal of the record is one.
-    fn not_delivered(&self, row: &Row, report: Option<Report>) {
+    async fn not_delivered(&self, row: &Row, report: Option<Report>) {
         let reason = match report {
             Some(Report::Permanent(Never::TooLarge)) => "too_large",
             Some(Report::Permanent(Never::Invalid(reason))) => reason,
@@ -312,9 +387,9 @@ impl Replay {
         };
         let last = row.attempts + 1 >= self.inbox.config().max_attempts;
         if last {
-            tracing::error!(topic = %row.topic, name = %row.name, reason, "the broker will not take a row of the inbox: it is set aside");
+            tracing::error!(topic = %row.place.lane.0, name = %row.place.name, reason, "the broker will not take a row of the inbox: it is set aside");
         }
-        self.inbox.refused(row.name, last.then_some(reason));
+        self.inbox.refused(row, last.then_some(reason)).await;
     }
 
     /// Stored before any catalog was seen, or for a partition that the topic, made anew, has no more.
@@ -325,19 +400,19 @@ impl Replay {
     /// Gives homeless rows their partitions.
     async fn assign(&self, lane: &TopicPartition) {
         let Lookup::Known(facts) = self.sink.catalog().peek(&lane.0) else { return };
-        let rows = self.inbox.rows(lane.clone(), WINDOW).await;
+        let rows = self.inbox.rows(lane, WINDOW).await;
         let placed = rows.iter().map(|row| {
-            let key = match row.content() {
+            let key = match &row.content {
                 Some(Content::Event(routed)) => routed.key().cloned(),
                 _ => None,
             };
             // Keyless rows go in turn, and so do batches, whose partition is gone; one that cannot be read is set aside in its lane.
-            let spread = i32::try_from(row.arrival % u64::from(facts.partitions.unsigned_abs().max(1))).unwrap_or(0);
-            (row.name, key.map_or(spread, |key| partition::of_key(&key, facts.partitions)))
+            let spread = i32::try_from(row.place.arrival % u64::from(facts.partitions.unsigned_abs().max(1))).unwrap_or(0);
+            (row.place.clone(), key.map_or(spread, |key| partition::of_key(&key, facts.partitions)))
         });
         let placed: Vec<_> = placed.collect();
         if !placed.is_empty() {
-            self.inbox.assign(lane.clone(), placed).await;
+            self.inbox.assign(lane, placed).await;
         }
     }
 }
@@ -346,9 +421,9 @@ impl Replay {
 fn run_of(rows: impl Iterator<Item = Row>) -> (Run, Vec<Row>) {
     let (mut events, mut batches, mut taken) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
-        match row.content() {
-            Some(Content::Event(routed)) if batches.is_empty() => events.push(routed),
-            Some(Content::Records(records)) if events.is_empty() => batches.push(records),
+        match &row.content {
+            Some(Content::Event(routed)) if batches.is_empty() => events.push(Arc::clone(routed)),
+            Some(Content::Records(records)) if events.is_empty() => batches.push(Arc::clone(records)),
             // Another kind, or a row that its turn as the first will set aside.
             Some(_) | None => break,
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{EventId, Topic};
-use crate::gate::Owed;
+use crate::gate::{Owed, TopicPartition};
 use crate::records::{Producer, RecordBatch};
 use crate::route::{DocumentName, Restored, RestoredRecords, Routed, RoutedRecords};
 
@@ -73,17 +73,24 @@ pub struct Parcel {
     pub owed: Owed,
 }
 
+/// Where a row stands. It is known by its name, never by its number in a table: SQLite gives the number of a deleted row to the next one.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its name.
+    pub name: DocumentName,
+    /// Its topic and partition; -1: not known yet.
+    pub lane: TopicPartition,
+    /// Its place in the order of arrivals.
+    pub arrival: u64,
+    /// Whether this process has stored it, where several share a store.
+    pub ours: bool,
+}
+
 /// A row read back.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its name. Never its number in the table: SQLite gives the number of a deleted row to the next one.
-    pub name: DocumentName,
-    /// Its topic.
-    pub topic: Topic,
-    /// Its partition; -1: not known yet.
-    pub partition: i32,
-    /// Its place in the order of arrivals.
-    pub arrival: u64,
+    /// Where it stands.
+    pub place: Place,
     /// Until then the producer may still deliver it.
     pub not_before_ms: i64,
     /// Whether it may be delivered already.
@@ -92,8 +99,8 @@ pub struct Row {
     pub attempts: u32,
     /// When it was stored, in milliseconds since 1970.
     pub at_ms: i64,
-    /// Its body.
-    pub body: Vec<u8>,
+    /// What it holds; none, when that cannot be read.
+    pub content: Option<Content>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,14 +214,26 @@ pub fn decode(name: DocumentName, topic: &Topic, partition: i32, body: &[u8]) ->
         VERSION => event(topic, serde_json::from_slice(line).ok()?, bytes).map(|routed| Content::Event(Arc::new(routed))),
         RECORDS_VERSION => {
             let RecordsHead { id, principal, partition: chosen, .. } = serde_json::from_slice(line).ok()?;
-            let batch = RecordBatch::parse(bytes).ok()?;
-            // Its producer's numbers mean something in the partition that it has chosen, and nowhere else.
-            let batch = if chosen.is_none_or(|chosen| chosen == partition) { batch } else { batch.strip() };
-            let row = RestoredRecords { id, topic: topic.clone(), partition, principal, batch, name };
-            Some(Content::Records(Arc::new(RoutedRecords::restore(row))))
+            restored_batch(id, (topic, partition), chosen, principal, bytes, name)
         }
         _ => None,
     }
+}
+
+/// A batch read back; none, when its bytes are none.
+pub fn restored_batch(
+    id: EventId,
+    (topic, partition): (&Topic, i32),
+    chosen: Option<i32>,
+    principal: String,
+    bytes: Bytes,
+    name: DocumentName,
+) -> Option<Content> {
+    let batch = RecordBatch::parse(bytes).ok()?;
+    // Its producer's numbers mean something in the partition that it has chosen, and nowhere else.
+    let batch = if chosen.is_none_or(|chosen| chosen == partition) { batch } else { batch.strip() };
+    let row = RestoredRecords { id, topic: topic.clone(), partition, principal, batch, name };
+    Some(Content::Records(Arc::new(RoutedRecords::restore(row))))
 }
 
 fn event(topic: &Topic, head: Head, value: Bytes) -> Option<Routed> {
@@ -232,13 +251,6 @@ fn event(topic: &Topic, head: Head, value: Bytes) -> Option<Routed> {
         value,
         timestamp_ms: head.time,
     }))
-}
-
-impl Row {
-    /// What it holds; none, when that cannot be read.
-    pub fn content(&self) -> Option<Content> {
-        decode(self.name, &self.topic, self.partition, &self.body)
-    }
 }
 
 #[cfg(test)]

@@ -275,7 +275,7 @@ impl Ingest {
 
     fn may_keep(&self, records: &RoutedRecords) -> bool {
         let numbers = records.producer().is_some();
-        records.may_store() && self.inbox.takes() && (!numbers || self.inbox.config().idempotent)
+        records.may_store() && self.inbox.takes() && (!numbers || self.inbox.keeps_numbers())
     }
 
     /// Which way is open: nothing goes behind what is owed to its partition, and a gate that is nearly open is waited for.

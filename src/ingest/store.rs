@@ -182,6 +182,8 @@ fn count(why: StoreError) {
         StoreError::Busy => InboxRefusal::Busy,
         StoreError::Latched => InboxRefusal::Latched,
         StoreError::Unknown => InboxRefusal::Io,
+        StoreError::Denied => InboxRefusal::Credentials,
+        StoreError::Refused => InboxRefusal::Document,
     };
     metrics().inbox_refused.at(reason).inc();
 }

@@ -259,6 +259,9 @@ vocabulary! {
     /// Age of the catalog (snapshot).
     catalog_age_seconds: Gauge,
 
+    /// Refusals that were not written into the journal: too many in a second, or its disk is full.
+    journal_dropped: Counter,
+
     /// Rows in the inbox that await delivery (snapshot).
     inbox_rows: Gauge,
     /// Rows that wait because a producer may still deliver them (snapshot).
@@ -283,8 +286,16 @@ vocabulary! {
     inbox_poisoned: Counter,
     /// Events that the inbox did not take, by reason.
     inbox_refused: By<InboxRefusal, Counter>,
-    /// Time of one group commit.
+    /// Time of one group commit; with Firestore, of one call with writes.
     inbox_commit_seconds: Histogram,
+    /// Documents that were not there when they were read back though Firestore had said so. Each is an alarm.
+    inbox_audit_missing: Counter,
+    /// Calls of Firestore by the inbox's writer, by how they ended.
+    firestore_calls: By<(FirestoreMethod, FirestoreEnd), Counter>,
+    /// Time of those calls.
+    firestore_call_seconds: By<FirestoreMethod, Histogram>,
+    /// Writes that Firestore has answered in them, each counted by Google for its price.
+    firestore_writes: Counter,
 
     /// How long each phase of the drain took; 0 while it has not ended.
     drain_seconds: By<DrainPhase, Gauge>,
@@ -328,6 +339,12 @@ impl Metrics {
     pub fn request(&self, door: Door, status: u16, took: Duration) {
         self.requests.at((door, Class::of(status))).inc();
         self.request_seconds.at(door).observe(took.as_secs_f64());
+    }
+
+    /// One call of Firestore that has ended.
+    pub fn firestore_call(&self, method: FirestoreMethod, end: FirestoreEnd, took: Duration) {
+        self.firestore_calls.at((method, end)).inc();
+        self.firestore_call_seconds.at(method).observe(took.as_secs_f64());
     }
 
     /// All metrics in the OpenMetrics text format ([`CONTENT_TYPE`]).

@@ -10,6 +10,7 @@ mod commands;
 mod events;
 mod faults;
 mod firestore;
+mod firestore_client;
 mod forward;
 mod forward_faults;
 mod http2_frames;

@@ -258,3 +258,27 @@ async fn the_steps_back_read_every_record_once() {
     assert_eq!(places.len(), usize::try_from(RECORDS).expect("a number"));
     assert!(only(&setup, &["same"]).await["offset"].as_i64() >= Some(RECORDS / 3 - 3), "the newest are looked at first");
 }
+
+/// Scenario: an event with a name of its sender's is refused for good, then mended and sent again; another one was never named.
+/// Guarantees: the refusal is found by the name, with its code and place, beside the place where the event is now; no payload stands in the journal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_event_is_found_with_the_reason() {
+    let config = "[[routes]]\ntopic = \"events\"\nmax_event_bytes = \"1 KiB\"\n";
+    let gate = Setup::new().config(config).start().await;
+    let (setup, token) = (&gate.setup, gate.token(&["--sub", "me"]).await);
+    let large = format!("{{\"id\":\"order-17\",\"data\":\"secret-{}\"}}", "x".repeat(2_000));
+    assert_eq!(gate.post("/v1/events/events", &token, large.clone()).await.status, 413);
+    assert_eq!(gate.post("/v1/events/events", &token, large.replace("\"id\":\"order-17\",", "")).await.status, 413);
+    let refusal = eventually("the refusal is in the journal", DEADLINE, || async {
+        let (_, places, _) = trace(setup, &["order-17"]).await;
+        places.into_iter().next()
+    });
+    let refusal = refusal.await;
+    assert_eq!((&refusal["where"], &refusal["code"], &refusal["topic"]), (&json!("refused"), &json!("too_large"), &json!("events")));
+    send(&gate, &token, "{\"id\":\"order-17\",\"data\":1}").await;
+    let (status, places, _) = trace(setup, &["order-17"]).await;
+    let places: Vec<_> = places.iter().map(|place| place["where"].as_str().expect("a place")).collect();
+    assert_eq!((status, places), (0, vec!["inbox", "refused"]));
+    let journal = std::fs::read_to_string(setup.path("data/outcomes.jsonl")).expect("a journal");
+    assert_eq!((journal.lines().count(), journal.contains("secret")), (1, false));
+}

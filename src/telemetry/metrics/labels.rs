@@ -393,6 +393,44 @@ label! {
         Io = "io",
         /// The event can never be held by it.
         Unfit = "unfit",
+        /// Firestore does not know the gate, or does not let it write.
+        Credentials = "credentials",
+        /// Firestore will never take the document.
+        Document = "document",
+    }
+}
+
+label! {
+    /// What Firestore was asked for.
+    FirestoreMethod = "method" {
+        /// Writes, each for itself.
+        BatchWrite = "batch_write",
+        /// Documents by name.
+        BatchGet = "batch_get",
+        /// A query.
+        RunQuery = "run_query",
+        /// A count.
+        Count = "count",
+    }
+}
+
+label! {
+    /// How a call of Firestore ended.
+    FirestoreEnd = "outcome" {
+        /// It was answered.
+        Ok = "ok",
+        /// Too much or too contended.
+        Exhausted = "exhausted",
+        /// No token, or not allowed.
+        Denied = "denied",
+        /// Refused as a whole.
+        Invalid = "invalid",
+        /// No answer in time.
+        Slow = "slow",
+        /// No connection, or it broke.
+        Unreachable = "unreachable",
+        /// Anything else.
+        Failed = "failed",
     }
 }
 

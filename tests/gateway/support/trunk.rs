@@ -107,8 +107,8 @@ impl Trunk {
     pub async fn end(self) {
         self.drain.enter(Phase::Storing);
         assert!(self.drain.finished(Duration::from_secs(30)).await, "its tasks end");
-        let (inbox, left) = (Arc::clone(&self.tiers.inbox), Arc::downgrade(&self.tiers.inbox));
-        tokio::task::spawn_blocking(move || inbox.close()).await.expect("it closes");
+        let left = Arc::downgrade(&self.tiers.inbox);
+        self.tiers.inbox.close().await;
         drop(self);
         eventually("nobody has the inbox any more", DEADLINE, async || (left.strong_count() == 0).then_some(())).await;
     }

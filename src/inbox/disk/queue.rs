@@ -13,7 +13,7 @@ use crate::event::Topic;
 use crate::gate::TopicPartition;
 use crate::route::DocumentName;
 
-use super::row::Parcel;
+use super::super::row::Parcel;
 use super::{Settlement, StoreError, Stored};
 
 /// At most so many rows in one commit.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
@@ -16,10 +16,10 @@ use crate::gate::{Gates, TopicPartition};
 use crate::route::DocumentName;
 use crate::telemetry::metrics;
 
+use super::super::row::{self, Parcel};
 use super::queue::{Command, Queue, Taken};
-use super::row::{self, Parcel};
 use super::state::State;
-use super::{Config, Settlement, StoreError, Stored, file};
+use super::{Config, Settlement, StoreError, Stored, file, now_ms};
 
 /// Between looks at what an idle store could tidy.
 const IDLE: Duration = Duration::from_millis(500);
@@ -424,8 +424,4 @@ fn class(error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
         _ => StoreError::Latched,
     }
-}
-
-pub(super) fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

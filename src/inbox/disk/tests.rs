@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::{Collections, Inbox, not_before_ms};
 use super::offline::Filter;
 use super::*;
 use crate::event::EventId;
 use crate::route::{Restored, Routed};
+use crate::units::ByteSize;
+use std::time::Duration;
 
 fn topic() -> Topic {
     Topic::new("t").expect("a topic")
@@ -36,7 +39,7 @@ impl Store {
     fn open(dir: &Path) -> Self {
         let gates = Arc::new(Gates::default());
         let config = Config { dir: dir.to_owned(), allow_volatile: true, ..Config::default() };
-        Self { inbox: Inbox::open(&config, &gates).expect("it opens"), gates }
+        Self { inbox: Inbox::open(&config, Collections::default(), &gates).expect("it opens"), gates }
     }
 
     fn parcel(&self, id: &str, arrival: u64, not_before_ms: i64) -> Parcel {
@@ -56,8 +59,8 @@ impl Store {
     }
 
     async fn ids(&self) -> Vec<String> {
-        let rows = self.inbox.rows((topic(), 0), 100).await;
-        rows.iter().map(|row| row.content().expect("a record").id().to_string()).collect()
+        let rows = self.inbox.rows(&(topic(), 0), 100).await;
+        rows.iter().map(|row| row.content.as_ref().expect("a record").id().to_string()).collect()
     }
 }
 
@@ -70,7 +73,7 @@ async fn rows_come_back_by_arrival_and_are_gone_when_they_are_removed() {
     }
     assert_eq!(store.ids().await, ["a", "b", "c"]);
     assert!(!store.gates.is_open(&topic(), 0));
-    let names = store.inbox.rows((topic(), 0), 2).await.iter().map(|row| row.name).collect();
+    let names = store.inbox.rows(&(topic(), 0), 2).await.iter().map(|row| row.place.clone()).collect();
     assert!(store.inbox.remove(names).await);
     assert_eq!(store.ids().await, ["c"]);
     assert_eq!(store.gates.owed(&topic(), 0), 1);
@@ -81,7 +84,7 @@ async fn a_late_removal_does_not_touch_the_row_that_came_after_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     store.store("first", 1, 0).await.expect("stored");
-    let first = store.inbox.rows((topic(), 0), 1).await[0].name;
+    let first = store.inbox.rows(&(topic(), 0), 1).await[0].place.clone();
     assert_eq!(store.inbox.purge(None, false).await, 1);
     store.store("second", 2, 0).await.expect("stored");
     assert!(store.inbox.remove(vec![first]).await);
@@ -112,7 +115,7 @@ async fn a_late_success_deletes_the_row_and_a_late_failure_makes_it_ready() {
     assert_eq!(store.ids().await, ["lost"]);
     store.inbox.settle(record("lost", "v").name(), Settlement::NotDelivered { maybe: true });
     store.store("next", 3, 0).await.expect("stored");
-    let rows = store.inbox.rows((topic(), 0), 10).await;
+    let rows = store.inbox.rows(&(topic(), 0), 10).await;
     assert_eq!((rows[0].not_before_ms, rows[0].maybe), (0, true));
 }
 
@@ -121,8 +124,8 @@ async fn a_row_that_is_refused_too_often_is_set_aside_kept_and_can_come_back() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     store.store("bad", 1, 0).await.expect("stored");
-    let name = store.inbox.rows((topic(), 0), 1).await[0].name;
-    store.inbox.refused(name, Some("too_large"));
+    let row = &store.inbox.rows(&(topic(), 0), 1).await[0];
+    store.inbox.refused(row, Some("too_large")).await;
     store.store("good", 2, 0).await.expect("stored");
     assert_eq!(store.ids().await, ["good"]);
     assert_eq!(store.gates.owed(&topic(), 0), 1);
@@ -140,11 +143,11 @@ async fn the_next_process_finds_everything_ready_and_its_gates_closed() {
     let dir = tempfile::tempdir().expect("a folder");
     let first = Store::open(dir.path());
     first.store("a", 7, not_before_ms(Duration::from_secs(60))).await.expect("stored");
-    first.inbox.close();
+    first.inbox.close().await;
     drop(first);
     let second = Store::open(dir.path());
-    let rows = second.inbox.rows((topic(), 0), 10).await;
-    assert_eq!((rows[0].arrival, rows[0].not_before_ms, rows[0].maybe), (7, 0, true));
+    let rows = second.inbox.rows(&(topic(), 0), 10).await;
+    assert_eq!((rows[0].place.arrival, rows[0].not_before_ms, rows[0].maybe), (7, 0, true));
     assert!(!second.gates.is_open(&topic(), 0));
     assert!(second.gates.arrivals(1) > 7);
 }
@@ -155,8 +158,8 @@ async fn rows_without_a_partition_find_it_later() {
     let store = Store::open(dir.path());
     let parcel = Parcel { owed: store.gates.owe(&topic(), crate::gate::UNASSIGNED), ..store.parcel("a", 1, 0) };
     store.inbox.store(parcel).expect("room").await.expect("an answer").expect("stored");
-    let rows = store.inbox.rows((topic(), crate::gate::UNASSIGNED), 10).await;
-    assert!(store.inbox.assign((topic(), crate::gate::UNASSIGNED), vec![(rows[0].name, 4)]).await);
+    let rows = store.inbox.rows(&(topic(), crate::gate::UNASSIGNED), 10).await;
+    assert!(store.inbox.assign(&(topic(), crate::gate::UNASSIGNED), vec![(rows[0].place.clone(), 4)]).await);
     assert!(store.gates.is_open(&topic(), 0));
     assert!(!store.gates.is_open(&topic(), 4));
 }
@@ -166,7 +169,7 @@ async fn beyond_its_budget_it_takes_nothing_and_the_gate_is_not_left_closed() {
     let dir = tempfile::tempdir().expect("a folder");
     let gates = Arc::new(Gates::default());
     let config = Config { dir: dir.path().to_owned(), allow_volatile: true, max_bytes: ByteSize::bytes(1), ..Config::default() };
-    let store = Store { inbox: Inbox::open(&config, &gates).expect("it opens"), gates };
+    let store = Store { inbox: Inbox::open(&config, Collections::default(), &gates).expect("it opens"), gates };
     assert_eq!(store.store("a", 1, 0).await, Err(StoreError::Full));
     assert!(store.gates.is_open(&topic(), 0));
     assert!(!store.inbox.takes());

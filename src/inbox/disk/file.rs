@@ -69,6 +69,9 @@ pub enum OpenError {
         /// What is wrong with it.
         why: String,
     },
+    /// Its settings cannot be used.
+    #[error("the inbox cannot be used: {0}")]
+    Settings(String),
     /// The disk said no.
     #[error("the inbox in `{}` cannot be opened: {error}", .dir.display())]
     Io {
@@ -101,11 +104,6 @@ impl Folder {
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
-    }
-
-    /// The folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// The database in it.

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::event::{Topic, is_called};
 
-use super::file;
-use super::row::{self, Content};
+use super::super::row::{self, Content};
+use super::{file, now_ms};
 use crate::records::Record;
 use crate::route::{DocumentName, Routed};
 
@@ -98,7 +98,7 @@ pub fn list(dir: &Path, filter: &Filter) -> Result<Vec<Entry>, String> {
     let limit = if filter.limit == 0 { i64::MAX } else { i64::from(filter.limit) };
     let read = || -> rusqlite::Result<Vec<Entry>> {
         let mut statement = connection.prepare(&format!("SELECT * FROM ({tables}) ORDER BY at, seq LIMIT ?3"))?;
-        let rows = statement.query_map(params![filter.topic, super::writer::now_ms(), limit], entry)?;
+        let rows = statement.query_map(params![filter.topic, now_ms(), limit], entry)?;
         rows.collect()
     };
     read().map_err(|error| said(dir, &error))
@@ -121,7 +121,7 @@ pub fn trace(dir: &Path, wanted: &str, topic: Option<&Topic>) -> Result<Vec<Show
     let sql = format!("SELECT * FROM ({ROWS} UNION ALL {POISON}) WHERE name = ?3 OR instr(body, ?4) > 0 ORDER BY at, seq LIMIT {TRACED}");
     let read = || -> rusqlite::Result<Vec<Shown>> {
         let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query(params![topic.map(Topic::as_str), super::writer::now_ms(), name, end])?;
+        let mut rows = statement.query(params![topic.map(Topic::as_str), now_ms(), name, end])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             let entry = entry(row)?;
@@ -140,9 +140,8 @@ fn find(connection: &Connection, wanted: &str) -> rusqlite::Result<Option<(Entry
         // By name with the index; by id with a walk, which a person can wait for.
         let sql = format!("{table} AND (name = ?3 OR instr(body, ?4) > 0) LIMIT 1");
         let id = format!("\"id\":{}", serde_json::Value::from(wanted));
-        let row = connection.query_row(&sql, params![None::<String>, super::writer::now_ms(), name, id.as_bytes()], |row| {
-            Ok((entry(row)?, row.get::<_, Vec<u8>>(8)?))
-        });
+        let row = connection
+            .query_row(&sql, params![None::<String>, now_ms(), name, id.as_bytes()], |row| Ok((entry(row)?, row.get::<_, Vec<u8>>(8)?)));
         if let Some(found) = row.optional()? {
             return Ok(Some(found));
         }

@@ -1,0 +1,306 @@
+use std::sync::atomic::Ordering;
+
+use fs::value::ValueType;
+
+use super::fake::{Bench, Step, plenty, routed};
+use super::*;
+use crate::inbox::Settlement;
+use crate::inbox::firestore::Config;
+use crate::inbox::firestore::client::Fault;
+
+const HELD: Option<Duration> = Some(Duration::from_secs(5));
+
+fn exhausted() -> Fault {
+    Fault::Exhausted("too much".to_owned())
+}
+
+fn unreachable() -> Fault {
+    Fault::Unreachable("away".to_owned())
+}
+
+/// Lets the writer run until it waits for time or work.
+async fn idle() {
+    tokio::time::sleep(Duration::from_micros(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_writer_answers_one_event_after_one_round_trip() {
+    let (bench, _) = Bench::at_work(&plenty());
+    *bench.fake.delay.lock().expect("whole") = Duration::from_millis(10);
+    let started = Instant::now();
+    let (name, reply) = bench.event(1);
+    assert_eq!(reply.await.expect("an answer").expect("stored").name, name.to_string());
+    assert!(started.elapsed() < Duration::from_millis(12), "{:?}", started.elapsed());
+    assert_eq!((bench.calls(), bench.gates.total(), bench.queue.bytes()), (vec![1], 1, 0));
+    assert_eq!(bench.fake.field(&name, "instance"), Some(ValueType::StringValue("me".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_calls_are_under_way_goes_together_and_in_bounds() {
+    let (bench, _) = Bench::at_work(&plenty());
+    *bench.fake.delay.lock().expect("whole") = Duration::from_millis(20);
+    let replies: Vec<_> = (0..5_000).map(|n| bench.event(n).1).collect();
+    for reply in replies {
+        reply.await.expect("an answer").expect("stored");
+    }
+    let calls = bench.calls();
+    assert!(calls.len() < 50 && calls.iter().all(|writes| *writes <= 500), "{calls:?}");
+    assert_eq!((bench.documents(), bench.gates.total(), bench.tally.stored()), (5_000, 5_000, 5_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_events_share_a_call_only_up_to_its_bytes() {
+    let (bench, _) = Bench::at_work(&plenty());
+    let replies: Vec<_> = (0..7).map(|n| bench.put(&routed(n, 900 << 10), None)).collect();
+    for reply in replies {
+        reply.await.expect("an answer").expect("stored");
+    }
+    assert!(bench.fake.sizes.lock().expect("whole").iter().all(|bytes| *bytes <= MAX_CALL_BYTES));
+    assert_eq!(bench.calls().iter().sum::<usize>(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_comes_after_its_row_and_opens_its_gate() {
+    let (bench, _) = Bench::at_work(&plenty());
+    let event = routed(1, 10);
+    let reply = bench.put(&event, HELD);
+    bench.settle(event.name(), Settlement::Delivered);
+    reply.await.expect("an answer").expect("stored");
+    assert_eq!(bench.gates.total(), 1);
+    idle().await;
+    let name = bench.fake.name("inbox", &event.name().to_string());
+    assert_eq!(*bench.fake.calls.lock().expect("whole"), [vec![name.clone()], vec![format!("-{name}")]]);
+    assert_eq!((bench.documents(), bench.gates.total(), bench.tally.held()), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_its_producer_has_given_up_is_ready_and_what_may_be_delivered_stays_so() {
+    let (bench, _) = Bench::at_work(&plenty());
+    let (given_up, doubtful) = (routed(1, 10), routed(2, 10));
+    for (event, maybe) in [(&given_up, false), (&doubtful, true)] {
+        bench.put(event, HELD).await.expect("an answer").expect("stored");
+        assert!(matches!(bench.fake.field(&event.name(), "not_before"), Some(ValueType::IntegerValue(at)) if at > 0));
+        bench.settle(event.name(), Settlement::NotDelivered { maybe });
+        idle().await;
+        assert_eq!(bench.fake.field(&event.name(), "not_before"), Some(ValueType::IntegerValue(0)));
+        assert_eq!(bench.fake.field(&event.name(), "maybe_delivered"), Some(ValueType::BooleanValue(maybe)));
+    }
+    assert_eq!(bench.gates.total(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_of_a_row_that_is_not_known_asks_nothing() {
+    let (bench, _) = Bench::at_work(&plenty());
+    bench.settle(routed(1, 10).name(), Settlement::Delivered);
+    idle().await;
+    assert!(bench.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_somebody_else_has_deleted_is_not_paid_for_by_its_report() {
+    let (bench, _) = Bench::at_work(&plenty());
+    let event = routed(1, 10);
+    bench.put(&event, HELD).await.expect("an answer").expect("stored");
+    bench.fake.documents.lock().expect("whole").clear();
+    bench.settle(event.name(), Settlement::Delivered);
+    idle().await;
+    assert_eq!(bench.gates.total(), 1);
+    bench.books.seen_empty(&bench.lane(), bench.books.mark(&bench.lane()));
+    assert_eq!(bench.gates.total(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_event_again_is_stored_once_and_owed_for_once() {
+    let (bench, _) = Bench::at_work(&plenty());
+    let event = routed(1, 10);
+    let replies = [bench.put(&event, None), bench.put(&event, None), bench.put(&event, None)];
+    for reply in replies {
+        reply.await.expect("an answer").expect("stored");
+    }
+    assert_eq!((bench.documents(), bench.gates.total(), bench.calls()), (1, 1, vec![1, 1, 1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_happened_is_tried_again_and_then_is_ours() {
+    let (bench, _) = Bench::at_work(&plenty());
+    bench.fake.steps.lock().expect("whole").extend([Step::MadeAndFails(Fault::Slow), Step::Fails(unreachable())]);
+    let started = Instant::now();
+    let (_, reply) = bench.event(1);
+    reply.await.expect("an answer").expect("stored");
+    assert_eq!(started.elapsed().as_millis(), 150, "50 ms, then 100 ms");
+    assert_eq!((bench.documents(), bench.gates.total()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_nobody_waits_for_is_not_tried_or_given_up() {
+    let (bench, _) = Bench::at_work(&plenty());
+    drop(bench.event(1));
+    idle().await;
+    assert_eq!((bench.calls().len(), bench.gates.total(), bench.queue.bytes()), (0, 0, 0));
+    *bench.fake.always.lock().expect("whole") = Some(unreachable());
+    let (_, reply) = bench.event(2);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(bench.calls().len() >= 2 && bench.gates.total() == 1);
+    drop(reply);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let calls = bench.calls().len();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((bench.calls().len(), bench.gates.total(), bench.queue.bytes()), (calls, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_tried_for_a_minute() {
+    let (bench, _) = Bench::at_work(&plenty());
+    let (event, other) = (routed(1, 10), routed(2, 10));
+    for event in [&event, &other] {
+        bench.put(event, Some(Duration::from_secs(300))).await.expect("an answer").expect("stored");
+    }
+    *bench.fake.always.lock().expect("whole") = Some(unreachable());
+    bench.settle(event.name(), Settlement::Delivered);
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    bench.settle(other.name(), Settlement::Delivered);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    *bench.fake.always.lock().expect("whole") = None;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((bench.documents(), bench.gates.total()), (1, 1), "the first row stays, the second is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_much_backs_off_and_a_long_pause_refuses_at_once() {
+    let (bench, _) = Bench::at_work(&plenty());
+    bench.fake.steps.lock().expect("whole").push_back(Step::Fails(exhausted()));
+    let started = Instant::now();
+    bench.event(1).1.await.expect("an answer").expect("stored after the pause");
+    assert_eq!(started.elapsed().as_millis(), 100);
+    *bench.fake.always.lock().expect("whole") = Some(exhausted());
+    let refused = bench.event(2).1.await.expect("an answer");
+    assert_eq!((refused, bench.pacer.takes(), bench.gates.total()), (Err(StoreError::Busy), false, 1));
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    let again = Instant::now();
+    assert_eq!(bench.event(3).1.await.expect("an answer"), Err(StoreError::Busy));
+    assert_eq!(again.elapsed(), Duration::ZERO);
+    *bench.fake.always.lock().expect("whole") = None;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    bench.event(4).1.await.expect("an answer").expect("stored");
+    assert!(bench.pacer.takes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_credential_refuses_at_once_and_is_asked_about() {
+    let (bench, _) = Bench::at_work(&plenty());
+    *bench.fake.always.lock().expect("whole") = Some(Fault::Denied("no".to_owned()));
+    assert_eq!(bench.event(1).1.await.expect("an answer"), Err(StoreError::Denied));
+    assert!(!bench.pacer.takes() && bench.gates.total() == 0);
+    assert_eq!(bench.event(2).1.await.expect("an answer"), Err(StoreError::Denied));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    *bench.fake.always.lock().expect("whole") = None;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(bench.pacer.takes());
+    bench.event(3).1.await.expect("an answer").expect("stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_that_firestore_never_takes_is_found_and_all_others_are_stored() {
+    let (bench, _) = Bench::at_work(&plenty());
+    // Until the first call is answered the others gather.
+    *bench.fake.delay.lock().expect("whole") = Duration::from_millis(1);
+    let culprit = routed(77, 10).name();
+    *bench.fake.poison.lock().expect("whole") = Some(bench.fake.name("inbox", &culprit.to_string()));
+    let replies: Vec<_> = (0..100).map(|n| bench.event(n)).collect();
+    for (name, reply) in replies {
+        let answer = reply.await.expect("an answer");
+        assert_eq!(answer.is_err(), name == culprit);
+        assert!(answer.is_ok() || answer == Err(StoreError::Refused));
+    }
+    assert_eq!((bench.documents(), bench.gates.total()), (99, 99));
+    assert!(bench.calls().len() <= 1 + 2 * 7, "{:?}", bench.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_is_not_there_is_unknown_and_has_every_write_read_back() {
+    let (bench, _) = Bench::at_work(&Config { audit_one_in: 10, ..plenty() });
+    for n in 0..20 {
+        bench.event(n).1.await.expect("an answer").expect("stored");
+    }
+    assert_eq!(bench.fake.reads.lock().expect("whole").len(), 2);
+    bench.fake.lies.store(true, Ordering::Relaxed);
+    let lied = bench.event(20).1.await.expect("an answer");
+    assert_eq!((lied, bench.gates.total(), bench.auditor.snapshot().missing), (Err(StoreError::Unknown), 20, 1));
+    bench.fake.lies.store(false, Ordering::Relaxed);
+    for n in 100..105 {
+        bench.event(n).1.await.expect("an answer").expect("stored");
+    }
+    assert_eq!(bench.fake.reads.lock().expect("whole").len(), 2 + 1 + 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_read_back_is_not_acknowledged_before_it_was() {
+    let (bench, _) = Bench::at_work(&Config { audit_one_in: 1, ..plenty() });
+    bench.fake.read_fails.store(true, Ordering::Relaxed);
+    let started = Instant::now();
+    bench.event(1).1.await.expect("an answer").expect("stored");
+    assert_eq!((started.elapsed().as_millis(), bench.gates.total()), (50, 1));
+    assert_eq!(bench.fake.reads.lock().expect("whole").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_the_ramp_allows_in_a_second_is_refused_at_once() {
+    let (bench, _) = Bench::at_work(&Config { ramp_from: 50, writes_per_second: 50, ..plenty() });
+    let started = Instant::now();
+    let replies: Vec<_> = (0..500).map(|n| bench.event(n).1).collect();
+    let mut answers = Vec::new();
+    for reply in replies {
+        answers.push((reply.await.expect("an answer"), started.elapsed()));
+    }
+    let refused = answers.iter().filter(|(answer, _)| answer.is_err());
+    assert!(refused.clone().all(|(answer, _)| *answer == Err(StoreError::Full)));
+    let stored = 500 - refused.count();
+    assert!((50..=100).contains(&stored) && answers.iter().all(|(_, took)| *took <= Duration::from_secs(1)), "{stored}");
+    assert_eq!((bench.documents(), bench.gates.total()), (stored, stored as u64));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_days_last_write_is_the_last() {
+    let (bench, _) = Bench::at_work(&Config { writes_per_day: 2, ..plenty() });
+    for n in 0..2 {
+        bench.event(n).1.await.expect("an answer").expect("stored");
+    }
+    assert!(!bench.pacer.takes());
+    assert_eq!(bench.event(3).1.await.expect("an answer"), Err(StoreError::Full));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_queued_at_the_close_is_still_written() {
+    let (bench, writer) = Bench::at_work(&plenty());
+    *bench.fake.delay.lock().expect("whole") = Duration::from_millis(100);
+    let replies: Vec<_> = (0..2_000).map(|n| bench.event(n).1).collect();
+    bench.queue.close();
+    writer.await.expect("no panic");
+    for reply in replies {
+        reply.await.expect("an answer").expect("stored");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_close_does_not_wait_for_a_firestore_that_is_away() {
+    let (bench, writer) = Bench::at_work(&plenty());
+    *bench.fake.delay.lock().expect("whole") = Duration::from_secs(5);
+    let replies: Vec<_> = (0..1_000).map(|n| bench.event(n).1).collect();
+    idle().await;
+    bench.queue.close();
+    let started = Instant::now();
+    writer.await.expect("no panic");
+    assert_eq!(started.elapsed(), CLOSE_SHARE);
+    let mut refused = 0;
+    for reply in replies {
+        match reply.await {
+            // Under way: nobody knows.
+            Err(_) => {}
+            Ok(answer) => {
+                assert_eq!(answer, Err(StoreError::Full));
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((refused, bench.gates.total()), (600, 0));
+}
