@@ -21,8 +21,8 @@ use crate::event::Topic;
 use crate::gate::Gates;
 use crate::inbox::replay::Replay;
 use crate::inbox::{Collections, Inbox, Kind, OpenError};
-use crate::ingest::Ingest;
 use crate::ingest::producer_ids::ProducerIds;
+use crate::ingest::{Ingest, TrunkTiers};
 use crate::journal::Journal;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
@@ -102,13 +102,20 @@ impl Tiers {
         Ok(Self { gates, inbox, sink, replay })
     }
 
+    /// What the trunk has of them.
+    pub fn of_trunk(&self) -> TrunkTiers {
+        TrunkTiers { sink: Arc::clone(&self.sink), inbox: Arc::clone(&self.inbox), replay: Arc::clone(&self.replay) }
+    }
+
     /// Starts what runs in the background. Only topics that some route knows are looked at.
     pub fn start(&self, config: &Config, drain: &Drain) -> Result<(), StartError> {
         let table = Table::new(config.headers.clone(), config.routes.clone());
         let wanted = Box::new(move |topic: &Topic| table.knows(topic));
         self.sink.start(drain, wanted).map_err(StartError::Failed)?;
         self.inbox.start(drain);
-        drain.tasks().spawn(Arc::clone(&self.replay).run(drain.signal()));
+        if self.inbox.replays_by_itself() {
+            drain.tasks().spawn(Arc::clone(&self.replay).run(drain.signal()));
+        }
         Ok(())
     }
 }
@@ -151,8 +158,7 @@ impl App {
         let ingest = Ingest::new(
             Quotas::new(&config.limits),
             Table::new(config.headers.clone(), config.routes.clone()),
-            Arc::clone(&tiers.sink),
-            Arc::clone(&tiers.inbox),
+            tiers.of_trunk(),
             &drain,
             producer_ids(&config)?,
         );

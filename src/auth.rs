@@ -49,6 +49,25 @@ impl Permit {
     }
 }
 
+/// Proof that somebody administers the gate. Cannot be copied.
+#[derive(Debug)]
+#[must_use = "who administers has done nothing yet"]
+pub struct Administrator {
+    principal: Principal,
+}
+
+impl Administrator {
+    /// Who.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+/// Do they administer the gate? No grant of topics says so.
+pub fn administrator(principal: &Principal) -> Option<Administrator> {
+    principal.grants().administer().then(|| Administrator { principal: principal.clone() })
+}
+
 /// May they? The answer to "no grant" and to "no such topic" is the same.
 pub fn authorize(principal: &Principal, topic: &Topic) -> Result<Permit, Refusal> {
     if principal.grants().cover(topic) {

@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::app::StartError;
 use crate::auth::grants::Grant;
+use crate::auth::mint::Rights;
 use crate::config::{Config, Env, Loaded, Mistake};
 use crate::units::Span;
 use wiring::{Rows, Welcome};
@@ -124,10 +125,13 @@ struct TokenArgs {
     /// Whom the token names
     #[arg(long, value_name = "NAME")]
     sub: String,
-    /// The topics that it may send to: names, or prefixes that end in `*`, separated by commas. Without it: every topic, where
-    /// the issuer's tokens name topics at all
+    /// The topics that it may send to: names, or prefixes that end in `*`, separated by commas. Without it, and without --admin:
+    /// every topic, where the issuer's tokens name topics at all
     #[arg(long, value_name = "TOPICS", value_delimiter = ',')]
     topics: Vec<Grant>,
+    /// It may have the inbox replayed (POST /v1/admin/replay). It sends to no topic then but those of --topics
+    #[arg(long)]
+    admin: bool,
     /// How long it is good for
     #[arg(long, default_value = "1h")]
     ttl: Span,
@@ -302,7 +306,8 @@ fn serve(loaded: Loaded) -> Result<(), Failure> {
 }
 
 fn token(loaded: &Loaded, args: &TokenArgs) -> Result<(), Failure> {
-    say(&wiring::token(loaded, args.issuer.as_deref(), &args.sub, &args.topics, args.ttl.get())?)
+    let rights = Rights { topics: &args.topics, admin: args.admin };
+    say(&wiring::token(loaded, args.issuer.as_deref(), &args.sub, rights, args.ttl.get())?)
 }
 
 fn add_user(loaded: &Loaded, args: &user::AddArgs) -> Result<(), Failure> {

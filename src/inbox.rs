@@ -131,18 +131,24 @@ pub enum StoreError {
     /// There is no inbox.
     #[error("no inbox")]
     None,
-    /// The queue, the budget or the disk is full.
+    /// The queue, the budget or the disk is full; or more is written than Firestore's ramp or the day's quota allows.
     #[error("the inbox is full")]
     Full,
-    /// The file is locked by somebody else.
+    /// The file is locked by somebody else; or Firestore has asked for a pause.
     #[error("the inbox is busy")]
     Busy,
     /// The disk has failed earlier; nothing is stored until a restart.
     #[error("the inbox's disk has failed")]
     Latched,
     /// The commit failed in a way that leaves it open whether the row is there.
-    #[error("the inbox's disk failed at the commit")]
+    #[error("the inbox failed at the commit")]
     Unknown,
+    /// Firestore does not let us write.
+    #[error("the inbox's credentials are refused")]
+    Denied,
+    /// The inbox will never take it. It should have been refused before.
+    #[error("the inbox will not take it")]
+    Refused,
 }
 
 /// What the producer says late of a row that is stored already.
@@ -218,6 +224,11 @@ impl Inbox {
             Store::Firestore(firestore) => firestore.start(drain),
             Store::Disk(_) | Store::None => {}
         }
+    }
+
+    /// Whether its rows are replayed without being asked for.
+    pub fn replays_by_itself(&self) -> bool {
+        !matches!(self.store, Store::Firestore(_)) || self.config.firestore.replay == firestore::ReplayWhen::Background
     }
 
     /// Whether there is an inbox at all.

@@ -8,6 +8,7 @@ mod hold;
 mod lanes;
 pub mod producer_ids;
 mod records;
+mod replay;
 mod store;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use crate::auth::{Permit, Principal, authorize};
 use crate::drain::{Drain, Signal};
 use crate::event::{self, Batch, ClientKey, Event, EventId, Origin, Topic};
 use crate::inbox::Inbox;
+use crate::inbox::replay::Replay;
 use crate::journal::{Entry, Journal};
 use crate::limits::inflight::InFlight;
 use crate::limits::quota::Quotas;
@@ -32,6 +34,7 @@ pub use crate::receipt::Landed;
 pub use hold::Hold;
 use producer_ids::ProducerIds;
 pub use records::{Admitted, MAX_OWED, RecordsOutcomes, RecordsPart, RecordsRequest, TopicState};
+pub use replay::{NotReplayed, Replayed};
 
 /// After which time to try again when the catalog cannot say whether a topic exists.
 const UNSURE_WAIT: Duration = Duration::from_secs(1);
@@ -59,6 +62,9 @@ pub struct Ingest {
     /// Compressed batches that are looked at at once.
     looks: Arc<tokio::sync::Semaphore>,
     journal: Option<Journal>,
+    replay: Arc<Replay>,
+    /// Held while a share of the replay runs for somebody.
+    share: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[cfg(test)]
@@ -69,11 +75,15 @@ impl Ingest {
         let nowhere = crate::inbox::Config { kind: crate::inbox::Kind::None, ..Default::default() };
         let row = |name: &&str| crate::route::RouteConfig { topic: name.parse().expect("a topic"), ..Default::default() };
         let catalog = crate::sink::catalog::Catalog::open(None, Duration::from_secs(30));
+        let sink = Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker"));
+        let inbox = Arc::new(Inbox::open(&nowhere, crate::inbox::Collections::default(), &gates).expect("no inbox"));
         Self {
             quotas: Quotas::new(&crate::limits::Config::default()),
             table: Table::new(crate::route::Config::default(), topics.iter().map(row).collect()),
-            sink: Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker")),
-            inbox: Arc::new(Inbox::open(&nowhere, crate::inbox::Collections::default(), &gates).expect("no inbox")),
+            replay: Replay::new(Arc::clone(&inbox), Arc::clone(&sink)),
+            share: Arc::default(),
+            sink,
+            inbox,
             tasks: drain.tasks().clone(),
             signal: drain.signal(),
             queues: lanes::Queues::default(),
@@ -82,6 +92,17 @@ impl Ingest {
             journal: None,
         }
     }
+}
+
+/// The two ends of the trunk, and what leads from the one to the other.
+#[derive(Debug)]
+pub struct TrunkTiers {
+    /// The broker.
+    pub sink: Arc<Sink>,
+    /// The durable fallback.
+    pub inbox: Arc<Inbox>,
+    /// From there to the broker.
+    pub replay: Arc<Replay>,
 }
 
 /// What goes with the events of a batch, all the way.
@@ -111,10 +132,12 @@ pub struct Room {
 
 impl Ingest {
     /// The trunk, from its parts. Its tasks are the drain's, so that it waits for them, and they hear of it.
-    pub fn new(quotas: Quotas, table: Table, sink: Arc<Sink>, inbox: Arc<Inbox>, drain: &Drain, producer_ids: ProducerIds) -> Self {
+    pub fn new(quotas: Quotas, table: Table, tiers: TrunkTiers, drain: &Drain, producer_ids: ProducerIds) -> Self {
         let looks = Arc::new(tokio::sync::Semaphore::new(LOOKS));
         let (tasks, signal) = (drain.tasks().clone(), drain.signal());
-        Self { quotas, table, sink, inbox, tasks, signal, queues: lanes::Queues::default(), producer_ids, looks, journal: None }
+        let TrunkTiers { sink, inbox, replay } = tiers;
+        let (queues, share) = (lanes::Queues::default(), Arc::default());
+        Self { quotas, table, sink, inbox, tasks, signal, queues, producer_ids, looks, replay, share, journal: None }
     }
 
     /// The same, and refusals of events that have a name are written down.

@@ -207,7 +207,7 @@ impl Authenticator {
         };
         token.verify(&key)?;
         let claims = issuer.rules.read(&members, now)?;
-        let (grants, expires) = (Grants::new(claims.grants), Some(claims.expires));
+        let (grants, expires) = (Grants::new(claims.grants).with_admin(claims.admin), Some(claims.expires));
         Ok(Principal::vouched_for(&issuer.name, &claims.subject, &claims.tier, grants, expires, token.kid()))
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Rules {
     pub topics_claim: Option<String>,
     pub tier: String,
     pub tier_claim: Option<String>,
+    pub admins: Vec<String>,
+    pub admin_claim: Option<String>,
 }
 
 /// The claims of a token that may be believed.
@@ -41,6 +43,7 @@ pub(super) struct Claims {
     pub expires: SystemTime,
     pub tier: String,
     pub grants: Vec<Grant>,
+    pub admin: bool,
 }
 
 /// Who says to have issued it; believed by nobody yet, it only picks the keys.
@@ -68,7 +71,8 @@ impl Rules {
         if ahead(not_before, self.leeway) || ahead(issued, MAX_AHEAD) || ahead(signed_in, MAX_AHEAD) {
             return Err(AuthFailure::NotYet);
         }
-        Ok(Claims { subject, expires, tier: self.tier(members), grants: self.grants(members) })
+        let admin = self.is_admin(&subject, members);
+        Ok(Claims { subject, expires, tier: self.tier(members), grants: self.grants(members), admin })
     }
 
     fn check_audience(&self, members: &Members) -> Result<(), AuthFailure> {
@@ -100,6 +104,12 @@ impl Rules {
         };
         let claimed = words.into_iter().filter_map(|word| word.parse().ok()).take(MAX_CLAIMED_TOPICS);
         self.topics.iter().cloned().chain(claimed).collect()
+    }
+
+    /// A subject that is listed, or a claim that is `true` and nothing that only looks like it.
+    fn is_admin(&self, subject: &str, members: &Members) -> bool {
+        let claimed = self.admin_claim.as_deref().and_then(|name| members.get(name));
+        claimed == Some(&Value::Bool(true)) || self.admins.iter().any(|admin| admin == subject)
     }
 }
 
@@ -144,6 +154,8 @@ mod tests {
             topics_claim: Some("topics".into()),
             tier: "standard".into(),
             tier_claim: Some("tier".into()),
+            admins: vec!["root".into()],
+            admin_claim: Some("admin".into()),
         }
     }
 
@@ -250,5 +262,21 @@ mod tests {
         for written in ["", "1", "\"\"", "\"a b\"", "[\"pro\"]"] {
             assert_eq!(tier(&with("tier", written)), "standard", "{written}");
         }
+    }
+
+    #[test]
+    fn who_administers_is_listed_or_says_true_by_its_claim_and_nothing_else_does() {
+        let admin = |rules: &Rules, json: &str| read_by(rules, json).expect("good").admin;
+        assert!(admin(&rules(), &with("admin", "true")));
+        assert!(admin(&rules(), &with("sub", "\"root\"")));
+        for written in ["", "false", "1", "\"true\"", "\"admin\"", "[true]", "{}", "null"] {
+            assert!(!admin(&rules(), &with("admin", written)), "{written}");
+        }
+        for topics in ["[\"*\"]", "[\"admin\"]", "\"* admin\""] {
+            assert!(!admin(&rules(), &with("topics", topics)), "{topics}");
+        }
+        let deaf = Rules { admins: Vec::new(), admin_claim: None, ..rules() };
+        assert!(!admin(&deaf, &with("admin", "true")));
+        assert!(!admin(&deaf, &with("sub", "\"root\"")));
     }
 }

@@ -123,6 +123,11 @@ pub struct IssuerConfig {
     pub tier: String,
     /// The claim that names the quota tier. Default: none is read.
     pub tier_claim: Option<String>,
+    /// The subjects (exact `sub`) whose tokens administer: who may ask for a replay at `/v1/admin/replay`. Default: none.
+    pub admins: Vec<String>,
+    /// The claim that makes the bearer one of those, when it is `true` and nothing else. It is no grant of topics, and no grant
+    /// of topics (`*`) stands for it. Default: none is read.
+    pub admin_claim: Option<String>,
     /// How far its clock may differ from ours at `exp` and `nbf`. Default 5s, at most 5m.
     pub leeway: Span,
 }
@@ -146,6 +151,8 @@ impl Default for IssuerConfig {
             topics_claim: None,
             tier: DEFAULT_TIER.into(),
             tier_claim: None,
+            admins: Vec::new(),
+            admin_claim: None,
             leeway: Span::secs(5),
         }
     }
@@ -256,6 +263,8 @@ impl IssuerConfig {
             topics_claim: self.topics_claim.clone(),
             tier: self.tier.clone(),
             tier_claim: self.tier_claim.clone(),
+            admins: self.admins.clone(),
+            admin_claim: self.admin_claim.clone(),
         }
     }
 

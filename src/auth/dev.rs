@@ -47,6 +47,7 @@ impl DevKey {
             key: self.0.clone(),
             topics_claim: Some("topics".into()),
             tier_claim: Some("tier".into()),
+            admin_claim: Some("admin".into()),
             ..IssuerConfig::default()
         }
     }

@@ -1,4 +1,6 @@
-//! What a principal may send to: topics by exact name or by prefix (`orders`, `telemetry-*`, `*`).
+//! What a principal may send to: topics by exact name or by prefix (`orders`, `telemetry-*`, `*`); and whether it administers.
+//!
+//! What always holds: no grant of topics, `*` included, makes an administrator; that is said apart, or it is not so.
 
 use std::fmt;
 use std::str::FromStr;
@@ -81,17 +83,30 @@ impl JsonSchema for Grant {
 
 /// All grants of a principal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grants(Arc<[Grant]>);
+pub struct Grants {
+    topics: Arc<[Grant]>,
+    admin: bool,
+}
 
 impl Grants {
-    /// Collects grants.
+    /// Collects grants of topics. Whoever has them administers nothing.
     pub fn new(grants: impl IntoIterator<Item = Grant>) -> Self {
-        Self(grants.into_iter().collect())
+        Self { topics: grants.into_iter().collect(), admin: false }
+    }
+
+    /// The same topics, and whether their holder administers.
+    pub fn with_admin(self, admin: bool) -> Self {
+        Self { admin, ..self }
     }
 
     /// Whether one of them covers the topic.
     pub fn cover(&self, topic: &Topic) -> bool {
-        self.0.iter().any(|grant| grant.covers(topic))
+        self.topics.iter().any(|grant| grant.covers(topic))
+    }
+
+    /// Whether their holder administers the gate.
+    pub fn administer(&self) -> bool {
+        self.admin
     }
 }
 
@@ -111,5 +126,15 @@ mod tests {
         for text in ["", "a*b", "a b", "ü*"] {
             assert!(text.parse::<Grant>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn no_grant_of_topics_makes_an_administrator() {
+        let words = ["*", "admin", "admin*"].map(|word| word.parse().expect("a grant"));
+        let grants = Grants::new(words);
+        assert!(!grants.administer());
+        assert_ne!(grants.clone().with_admin(true), grants, "who becomes one is another somebody");
+        assert!(grants.with_admin(true).administer());
+        assert!(!Grants::default().with_admin(true).cover(&Topic::new("orders").expect("a topic")), "and sends nothing by it");
     }
 }

@@ -25,13 +25,27 @@ fn cannot<T>(what: impl Into<String>) -> Result<T, CannotMint> {
     Err(CannotMint(what.into()))
 }
 
+/// What a token says that its bearer may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Rights<'a> {
+    /// Send to these topics, beside what the issuer grants to everybody.
+    pub topics: &'a [Grant],
+    /// Administer.
+    pub admin: bool,
+}
+
 /// A token for `subject`, from now for `ttl`, that may send to `topics` beside what the issuer grants to everybody. It
 /// is verified by the issuer's configured key before it is handed out.
 pub fn mint(issuer: &IssuerConfig, subject: &str, topics: &[Grant], ttl: Duration) -> Result<String, CannotMint> {
-    mint_at(issuer, subject, topics, ttl, SystemTime::now())
+    mint_with(issuer, subject, Rights { topics, admin: false }, ttl)
 }
 
-fn mint_at(issuer: &IssuerConfig, subject: &str, topics: &[Grant], ttl: Duration, now: SystemTime) -> Result<String, CannotMint> {
+/// The same, with all that it may say.
+pub fn mint_with(issuer: &IssuerConfig, subject: &str, rights: Rights<'_>, ttl: Duration) -> Result<String, CannotMint> {
+    mint_at(issuer, subject, rights, ttl, SystemTime::now())
+}
+
+fn mint_at(issuer: &IssuerConfig, subject: &str, rights: Rights<'_>, ttl: Duration, now: SystemTime) -> Result<String, CannotMint> {
     if issuer.kind != Kind::Static {
         return cannot("only a `static` issuer's tokens can be minted here; this one signs its own");
     }
@@ -49,7 +63,7 @@ fn mint_at(issuer: &IssuerConfig, subject: &str, topics: &[Grant], ttl: Duration
         Some(kid) => with(header, "kid", kid.into()),
         None => header,
     };
-    let claims = claims(issuer, subject, topics, ttl, now)?;
+    let claims = claims(issuer, subject, rights, ttl, now)?;
     let signed = format!("{}.{}", encode(&header), encode(&claims));
     let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &signing_key(issuer, algorithm)?, algorithm.library())
         .map_err(|fault| CannotMint(format!("the key cannot sign by {algorithm}: {fault}")))?;
@@ -60,7 +74,7 @@ fn mint_at(issuer: &IssuerConfig, subject: &str, topics: &[Grant], ttl: Duration
     }
 }
 
-fn claims(issuer: &IssuerConfig, subject: &str, topics: &[Grant], ttl: Duration, now: SystemTime) -> Result<Value, CannotMint> {
+fn claims(issuer: &IssuerConfig, subject: &str, rights: Rights<'_>, ttl: Duration, now: SystemTime) -> Result<Value, CannotMint> {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| CannotMint("the clock stands before 1970".into()))?.as_secs();
     let claims = json!({
         "iss": issuer.iss().unwrap_or_default(),
@@ -69,7 +83,12 @@ fn claims(issuer: &IssuerConfig, subject: &str, topics: &[Grant], ttl: Duration,
         "iat": now,
         "exp": now + ttl.as_secs().max(1),
     });
-    match (&issuer.topics_claim, topics) {
+    let claims = match (&issuer.admin_claim, rights.admin) {
+        (_, false) => claims,
+        (Some(name), true) => with(claims, name, true.into()),
+        (None, true) => return cannot("this issuer's tokens cannot make administrators: set its `admin_claim`"),
+    };
+    match (&issuer.topics_claim, rights.topics) {
         (_, []) => Ok(claims),
         (Some(name), topics) => Ok(with(claims, name, topics.iter().map(ToString::to_string).collect())),
         (None, _) => cannot("this issuer's tokens cannot name topics: set its `topics_claim`"),
@@ -139,11 +158,25 @@ mod tests {
         let topics = ["a".parse().expect("a grant"), "b-*".parse().expect("a grant")];
         let jwk = r#"{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY","kid":"k7"}"#;
         for issuer in [issuer("0123456789abcdef0123456789abcdef"), issuer(jwk)] {
-            let token = mint_at(&issuer, "ada", &topics, Duration::from_secs(60), now).expect("minted");
+            let rights = Rights { topics: &topics, admin: false };
+            let token = mint_at(&issuer, "ada", rights, Duration::from_secs(60), now).expect("minted");
             let payload = verify_signature(&token, &issuer.static_key().expect("a key")).expect("verifies");
             let expected = json!({ "iss": "backend", "aud": "gate", "sub": "ada", "iat": 1000, "exp": 1060, "topics": ["a", "b-*"] });
             assert_eq!(serde_json::from_slice::<Value>(&payload).expect("claims"), expected);
         }
+    }
+
+    #[test]
+    fn an_administrators_token_says_so_where_the_issuers_tokens_can() {
+        let rights = Rights { topics: &[], admin: true };
+        let secret = "0123456789abcdef0123456789abcdef";
+        let refused = mint_with(&issuer(secret), "ada", rights, Duration::from_secs(60)).expect_err("no claim");
+        assert!(refused.to_string().contains("admin_claim"));
+        let issuer = IssuerConfig { admin_claim: Some("may_replay".into()), ..issuer(secret) };
+        let token = mint_with(&issuer, "ada", rights, Duration::from_secs(60)).expect("minted");
+        let payload = verify_signature(&token, &issuer.static_key().expect("a key")).expect("verifies");
+        let claims: Value = serde_json::from_slice(&payload).expect("claims");
+        assert_eq!((&claims["may_replay"], claims.get("topics")), (&json!(true), None));
     }
 
     #[test]

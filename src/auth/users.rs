@@ -133,7 +133,7 @@ impl User {
     /// A user with this password. Takes as long as the iterations, for each mechanism.
     pub fn new(password: &Secret, iterations: NonZeroU32, topics: Vec<Grant>, tier: String) -> Self {
         let verifiers = Mechanism::ALL.map(|mechanism| Verifier::derive(mechanism, password.expose(), random(), iterations));
-        Self { topics, tier, verifiers }
+        Self { topics, tier, admin: false, verifiers }
     }
 }
 
@@ -268,7 +268,7 @@ impl Book {
         let mut rounds: Vec<_> = register.users.values().map(|user| user.verifiers[0].iterations).collect();
         rounds.sort_unstable();
         let known = |(name, user): (String, User)| {
-            let principal = Principal::new(USERS_ISSUER, &name, &user.tier, Grants::new(user.topics), None);
+            let principal = Principal::new(USERS_ISSUER, &name, &user.tier, Grants::new(user.topics).with_admin(user.admin), None);
             (name, Known { principal, verifiers: user.verifiers })
         };
         Self { print, generation, phantoms: phantom_key(&register), users: register.users.into_iter().map(known).collect(), rounds }

@@ -68,6 +68,9 @@ pub(super) struct AddArgs {
     /// The quota tier
     #[arg(long, default_value = DEFAULT_TIER, value_parser = check_tier)]
     tier: String,
+    /// They may have the inbox replayed too (POST /v1/admin/replay)
+    #[arg(long)]
+    admin: bool,
     /// How often the password is hashed: 4096 to 1000000. More is slower to guess, and slower for every login
     #[arg(long, value_name = "N", default_value_t = DEFAULT_ITERATIONS, value_parser = clap::value_parser!(u32).range(i64::from(MIN_ITERATIONS)..=i64::from(MAX_ITERATIONS)))]
     iterations: u32,
@@ -101,6 +104,7 @@ pub(super) fn add(loaded: &Loaded, args: &AddArgs) -> Result<Added, Failure> {
     let password = if args.generate { generated_password() } else { password::given(args.password_file.as_deref())? };
     check_password(password.expose())?;
     let user = User::new(&password, check_iterations(args.iterations)?, args.topics.clone(), args.tier.clone());
+    let user = User { admin: args.admin, ..user };
     let _lock = Lock::take(file)?;
     let mut register = if file.exists() { Register::read(file)?.0 } else { Register::empty() };
     if register.users.contains_key(&args.name) && !args.replace {
@@ -118,7 +122,7 @@ pub(super) fn list(loaded: &Loaded, table: bool) -> Result<Vec<Value>, Failure> 
     let (register, _) = Register::read(file(loaded)?)?;
     let row = |(name, user): (&String, &User)| {
         let topics = if table { json!(words(&user.topics)) } else { json!(user.topics) };
-        json!({ "name": name, "topics": topics, "tier": user.tier, "iterations": user.verifiers[0].iterations })
+        json!({ "name": name, "topics": topics, "tier": user.tier, "admin": user.admin, "iterations": user.verifiers[0].iterations })
     };
     Ok(register.users.iter().map(row).collect())
 }

@@ -17,7 +17,7 @@ use crate::app::{App, Development, StartError, Tiers};
 use crate::auth::IssuerConfig;
 use crate::auth::dev::{DEV_ISSUER, DevKey};
 use crate::auth::grants::Grant;
-use crate::auth::mint::mint;
+use crate::auth::mint::{Rights, mint_with};
 use crate::config::{Config, Loaded};
 use crate::drain::{Drain, Phase};
 use crate::inbox::offline::{self, Filter};
@@ -118,7 +118,7 @@ pub fn preflight(loaded: &Loaded) -> Vec<String> {
 }
 
 /// A token, signed by the key of the named issuer, or of the only one that has one; on a developer's gate by the development key.
-pub fn token(loaded: &Loaded, issuer: Option<&str>, sub: &str, topics: &[Grant], ttl: Duration) -> Result<String, String> {
+pub fn token(loaded: &Loaded, issuer: Option<&str>, sub: &str, rights: Rights<'_>, ttl: Duration) -> Result<String, String> {
     let config = &loaded.config;
     let own;
     let issuer: &IssuerConfig = match issuer {
@@ -138,9 +138,9 @@ pub fn token(loaded: &Loaded, issuer: Option<&str>, sub: &str, topics: &[Grant],
     };
     let every: Grant = "*".parse()?;
     // An issuer whose tokens name no topics grants its own.
-    let all = topics.is_empty() && issuer.topics_claim.is_some();
-    let topics = if all { std::slice::from_ref(&every) } else { topics };
-    mint(issuer, sub, topics, ttl).map_err(|error| error.to_string())
+    let all = rights.topics.is_empty() && !rights.admin && issuer.topics_claim.is_some();
+    let topics = if all { std::slice::from_ref(&every) } else { rights.topics };
+    mint_with(issuer, sub, Rights { topics, ..rights }, ttl).map_err(|error| error.to_string())
 }
 
 fn only_signer(config: &Config) -> Result<&IssuerConfig, String> {

@@ -7,15 +7,24 @@
 //!   again, but for the producer's late success, which deletes it. All else goes into collections of ours, in a shape that can
 //!   be sent as it came; who holds a lane's lease replays it, whichever instance has stored it.
 
+mod answer;
+mod audit;
 mod books;
+mod call;
 pub mod client;
 mod collections;
 pub mod config;
 pub mod credentials;
+mod job;
+mod lanes;
+mod lease;
 mod order;
+mod pacer;
 mod proto;
-mod stubs_drain;
-mod stubs_writer;
+mod queue;
+mod ramp;
+mod store;
+mod writer;
 
 use std::sync::Arc;
 
@@ -23,6 +32,10 @@ use crate::gate::Gates;
 
 use books::Books;
 use client::Client;
+use lanes::Lanes;
+use lease::Leases;
+use pacer::Pacer;
+use store::Writing;
 
 pub use collections::Collections;
 pub use config::{Config, ReplayWhen};
@@ -46,6 +59,10 @@ pub(super) struct Shared {
     /// Who we are among those that share the collections: a new one for each process.
     pub(super) instance: String,
     pub(super) books: Books,
+    pub(super) pacer: Pacer,
+    pub(super) lanes: Lanes,
+    /// The writer's.
+    pub(super) writing: Writing,
 }
 
 /// Whether it could be used, as far as can be seen without asking anybody.
@@ -55,12 +72,19 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
 
 impl Firestore {
     pub(super) fn open(config: &super::Config, collections: Collections, gates: &Arc<Gates>) -> Result<Self, String> {
+        let client = Client::new(&config.firestore)?;
+        let instance = ulid::Ulid::generate().to_string();
+        let leases = Leases::new(client.clone(), instance.clone(), config.firestore.lease.get());
+        let writing = Writing::new(&config.firestore, &collections, &instance);
         let shared = Shared {
-            client: Client::new(&config.firestore)?,
+            client,
             config: config.firestore.clone(),
             collections,
-            instance: ulid::Ulid::generate().to_string(),
+            instance,
+            writing,
             books: Books::new(Arc::clone(gates)),
+            pacer: Pacer::new(&config.firestore),
+            lanes: Lanes::new(leases),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

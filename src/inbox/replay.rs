@@ -73,6 +73,10 @@ pub struct Share {
     pub left: u64,
     /// Whether nothing waits any more.
     pub complete: bool,
+    /// What the rest waits for, where that is to be seen: `broker`, `topic` (the broker has none of its topics), or `inbox` (its
+    /// disk has failed).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<&'static str>,
 }
 
 /// Rows of one kind.
@@ -175,7 +179,21 @@ impl Replay {
         self.inbox.look().await;
         self.work(Term { signal, until: Some(Instant::now() + limit) }, || self.inbox.lanes().is_empty()).await;
         let left = self.inbox.left().await;
-        Share { replayed: self.replayed.load(Ordering::Relaxed) - before, left, complete: left == 0 }
+        let waiting_for = if left == 0 { None } else { self.waits_for() };
+        Share { replayed: self.replayed.load(Ordering::Relaxed) - before, left, complete: left == 0, waiting_for }
+    }
+
+    /// What keeps rows here, where that is to be seen.
+    fn waits_for(&self) -> Option<&'static str> {
+        let raw_is_open = self.sink.raw().is_some_and(|raw| raw.breaker().state() != State::Closed);
+        let is_gone = |lane: &TopicPartition| self.sink.catalog().peek(&lane.0) == Lookup::Absent;
+        let lanes = self.inbox.lanes();
+        match () {
+            () if self.inbox.is_latched() => Some("inbox"),
+            () if !self.sink.has_broker() || raw_is_open || self.sink.breaker().state() != State::Closed => Some("broker"),
+            () if !lanes.is_empty() && lanes.iter().all(is_gone) => Some("topic"),
+            () => None,
+        }
     }
 
     async fn work(self: &Arc<Self>, mut term: Term, done: impl Fn() -> bool) {

@@ -1,5 +1,6 @@
 //! The HTTPS door.
 
+mod administration;
 pub mod body;
 mod callable;
 mod callable_reply;

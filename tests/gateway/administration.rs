@@ -89,11 +89,10 @@ async fn one_replay_runs_at_a_time_and_the_drain_answers_it() {
         let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
         client.send(http::Method::POST, &url, &headers, "{\"seconds\":300}").await
     });
-    let refused = eventually("the second is refused", DEADLINE, async || {
-        let answer = gate.post(PATH, &admin, "{\"seconds\":1}").await;
-        (answer.status == 409).then_some(answer)
-    })
-    .await;
+    let begun = |line: &String| line.contains("a replay is asked for");
+    eventually("the first has begun", DEADLINE, async || gate.lines().iter().any(begun).then_some(())).await;
+    let refused = gate.post(PATH, &admin, "{\"seconds\":1}").await;
+    assert_eq!(refused.status, 409, "{}", refused.text());
     assert_eq!((refused.json()["code"].as_str(), refused.header("retry-after")), (Some("replay_runs"), Some("20")));
     gate.sigterm();
     let answer = first.await.expect("no panic").expect("an answer");

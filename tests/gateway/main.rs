@@ -4,6 +4,7 @@
 //! nothing waits for a time, everything for a condition with a deadline.
 #![allow(clippy::print_stderr)] // A failed test shows the logs of what it started.
 
+mod administration;
 mod auth;
 mod callable;
 mod commands;

@@ -165,7 +165,10 @@ async fn users_are_added_listed_and_removed_by_commands() {
     assert_eq!(add(&setup, &["ada", "--replace", "--topics", "a,b*"]).await.status, 0);
     let rows = setup.run(&["user", "list", "--json"]).await.stdout;
     let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!(rows[0], serde_json::json!({ "name": "ada", "topics": ["a", "b*"], "tier": "standard", "iterations": 8192 }));
+    assert_eq!(
+        rows[0],
+        serde_json::json!({ "name": "ada", "topics": ["a", "b*"], "tier": "standard", "admin": false, "iterations": 8192 })
+    );
     assert_eq!((&rows[1]["name"], &rows[1]["iterations"], rows.len()), (&"bob".into(), &4096.into(), 2));
     let table = setup.run(&["user", "list"]).await.stdout;
     assert!(table.starts_with("NAME") && table.contains("ada   a,b*    standard"), "{table}");

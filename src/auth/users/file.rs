@@ -7,6 +7,7 @@
 //! [users.alice]
 //! topics = ["orders", "tele-*"]    # topics, or prefixes that end in `*`
 //! tier = "standard"
+//! admin = true                     # may have the inbox replayed; not there: may not
 //! [users.alice.scram-sha-256]      # and the same for scram-sha-512
 //! salt = "…"                       # 16 bytes in base64
 //! iterations = 8192
@@ -65,6 +66,8 @@ struct Entry {
     topics: Vec<Grant>,
     #[serde(default = "default_tier")]
     tier: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    admin: bool,
     #[serde(rename = "scram-sha-256")]
     sha256: Keys,
     #[serde(rename = "scram-sha-512")]
@@ -87,6 +90,8 @@ pub struct User {
     pub topics: Vec<Grant>,
     /// The quota tier.
     pub tier: String,
+    /// Whether they administer.
+    pub admin: bool,
     /// One verifier for each mechanism, in the order of [`Mechanism::ALL`].
     pub verifiers: [Verifier; 2],
 }
@@ -167,7 +172,7 @@ impl Register {
                 server_key: STANDARD.encode(&verifier.server_key),
             };
             let [sha256, sha512] = &user.verifiers;
-            Entry { topics: user.topics.clone(), tier: user.tier.clone(), sha256: keys(sha256), sha512: keys(sha512) }
+            Entry { topics: user.topics.clone(), tier: user.tier.clone(), admin: user.admin, sha256: keys(sha256), sha512: keys(sha512) }
         };
         let users = self.users.iter().map(|(name, user)| (name.clone(), entry(user))).collect();
         let contents = Contents { version: VERSION, phantom_key: STANDARD.encode(self.phantom_key), users };
@@ -187,7 +192,7 @@ impl Entry {
             self.sha256.verifier(Mechanism::Sha256).map_err(|what| ("scram-sha-256", what))?,
             self.sha512.verifier(Mechanism::Sha512).map_err(|what| ("scram-sha-512", what))?,
         ];
-        Ok(User { topics: self.topics, tier: self.tier, verifiers })
+        Ok(User { topics: self.topics, tier: self.tier, admin: self.admin, verifiers })
     }
 }
 

@@ -53,6 +53,6 @@ impl Given {
         let (_, salts) = drawn(&phantom_key(register), &self.name);
         let rounds = NonZeroU32::new(DEFAULT_ITERATIONS).expect("not zero");
         let verifier = |mechanism| Verifier::derive(mechanism, self.password.expose(), salts[mechanism as usize], rounds);
-        User { topics: self.topics.clone(), tier: DEFAULT_TIER.to_owned(), verifiers: Mechanism::ALL.map(verifier) }
+        User { topics: self.topics.clone(), tier: DEFAULT_TIER.to_owned(), admin: false, verifiers: Mechanism::ALL.map(verifier) }
     }
 }

@@ -40,13 +40,7 @@ pub struct Audit {
 impl Auditor {
     /// Reads back one in so many; 0: none.
     pub fn new(one_in: u32) -> Self {
-        Self {
-            one_in,
-            writes: AtomicU32::new(0),
-            probation: AtomicU32::new(0),
-            missing: AtomicU64::new(0),
-            watched: Mutex::default(),
-        }
+        Self { one_in, writes: AtomicU32::new(0), probation: AtomicU32::new(0), missing: AtomicU64::new(0), watched: Mutex::default() }
     }
 
     /// Whether the next write is read back.

@@ -74,6 +74,16 @@ impl Books {
         self.gates.assign(from, to, rows);
     }
 
+    /// The lanes that are owed rows which are there.
+    pub fn owed(&self) -> Vec<TopicPartition> {
+        self.lock().iter().filter(|(_, account)| account.stored > account.paid).map(|(lane, _)| lane.clone()).collect()
+    }
+
+    /// Numbers arrivals from here on: what comes now is behind what is there.
+    pub fn begin_at(&self, arrival: u64) {
+        self.gates.begin_at(arrival);
+    }
+
     /// Taken before a look at a lane.
     pub fn mark(&self, lane: &TopicPartition) -> Mark {
         Mark(self.lock().get(lane).map_or(0, |account| account.stored))

@@ -44,6 +44,14 @@ pub fn range((topic, partition): &TopicPartition) -> (String, String) {
     (format!("{lane}/"), format!("{lane}0"))
 }
 
+/// From and to of those rows of a lane that have arrived by then.
+pub fn range_up_to(lane: &TopicPartition, arrival: u64) -> (String, String) {
+    let from = range(lane).0;
+    // `0` follows `/`.
+    let to = format!("{from}{arrival:020}0");
+    (from, to)
+}
+
 /// From and to of all lanes of a topic.
 pub fn range_of_topic(topic: &Topic) -> (String, String) {
     (format!("{topic}/"), format!("{topic}0"))
@@ -72,6 +80,8 @@ mod tests {
         }
         let orders = [0, 9, 10, 1 << 40, u64::MAX].map(|arrival| order(&lane("t", 1), arrival, &name));
         assert!(orders.is_sorted());
+        let (from, to) = range_up_to(&lane("t", 1), 10);
+        assert_eq!(orders.iter().filter(|order| **order >= from && **order < to).count(), 3);
         let (from, to) = range(&lane("t", 1));
         assert!(orders.iter().all(|order| *order > from && *order < to && order.as_str() > FIRST && order.as_str() < LAST));
     }

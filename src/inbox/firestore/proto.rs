@@ -242,6 +242,11 @@ pub fn integer(of: i64) -> fs::Value {
     value(ValueType::IntegerValue(of))
 }
 
+/// Yes or no.
+pub fn flag(of: bool) -> fs::Value {
+    value(ValueType::BooleanValue(of))
+}
+
 /// A time, from milliseconds since 1970.
 pub fn timestamp(millis: i64) -> fs::Value {
     let nanos = i32::try_from(millis.rem_euclid(1_000)).unwrap_or(0) * 1_000_000;

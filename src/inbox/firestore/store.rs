@@ -8,7 +8,6 @@ use tokio::task::JoinHandle;
 use super::answer::Tally;
 use super::audit::Auditor;
 use super::job::Forms;
-use super::pacer::Pacer;
 use super::queue::{Command, Queue};
 use super::writer::{Desk, Writer};
 use super::{Collections, Config, Firestore, Shared};
@@ -24,7 +23,6 @@ const QUEUE_BYTES: usize = 64 << 20;
 #[derive(Debug)]
 pub(in crate::inbox) struct Writing {
     pub(super) queue: Queue,
-    pub(super) pacer: Pacer,
     pub(super) auditor: Auditor,
     tally: Tally,
     forms: Forms,
@@ -35,7 +33,6 @@ impl Writing {
     pub(super) fn new(config: &Config, collections: &Collections, instance: &str) -> Self {
         Self {
             queue: Queue::new(QUEUE_BYTES),
-            pacer: Pacer::new(config),
             auditor: Auditor::new(config.audit_one_in),
             tally: Tally::default(),
             forms: Forms { collections: collections.clone(), instance: instance.to_owned(), source: config.source.clone() },
@@ -49,11 +46,13 @@ impl Firestore {
         let (client, signal) = (self.shared.client.clone(), drain.signal());
         tokio::spawn(async move { client.start(signal).await });
         let writer = tokio::spawn(write(Arc::clone(&self.shared)));
+        let (watcher, signal) = (self.clone(), drain.signal());
+        tokio::spawn(async move { watcher.watch(signal).await });
         *self.shared.writing.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
     }
 
     pub(in crate::inbox) fn takes(&self) -> bool {
-        self.shared.writing.pacer.takes()
+        self.shared.pacer.takes()
     }
 
     pub(in crate::inbox) fn store(&self, parcel: Parcel) -> Result<oneshot::Receiver<Result<Stored, StoreError>>, StoreError> {
@@ -73,9 +72,10 @@ impl Firestore {
         Snapshot {
             kind: "firestore",
             held: writing.tally.held(),
+            poison: self.shared.lanes.aside(),
             stored: writing.tally.stored(),
             queued_bytes: writing.queue.bytes() as u64,
-            full: !writing.pacer.takes(),
+            full: !self.shared.pacer.takes(),
             ..Snapshot::default()
         }
     }
@@ -89,6 +89,7 @@ impl Firestore {
         {
             tracing::error!("the inbox's writer has ended by a fault of ours");
         }
+        self.leave().await;
     }
 }
 
@@ -105,7 +106,7 @@ async fn write(shared: Arc<Shared>) {
     let desk = Desk {
         calls: &shared.client,
         queue: &writing.queue,
-        pacer: &writing.pacer,
+        pacer: &shared.pacer,
         auditor: &writing.auditor,
         books: &shared.books,
         tally: &writing.tally,

@@ -57,7 +57,8 @@ const fn word_of_fault(fault: &Fault) -> &'static str {
         | Fault::HeadersTooLarge
         | Fault::UpgradeRequired
         | Fault::ExpectationFailed => "INVALID_ARGUMENT",
-        Fault::ForeignOrigin => "PERMISSION_DENIED",
+        Fault::ForeignOrigin | Fault::NotAdmin => "PERMISSION_DENIED",
+        Fault::ReplayRuns => "ABORTED",
         Fault::NotFound => "NOT_FOUND",
         Fault::Timeout => "DEADLINE_EXCEEDED",
         Fault::Gone => "CANCELLED",
@@ -81,6 +82,8 @@ fn message(fault: &Fault) -> String {
         | Fault::HeadersTooLarge
         | Fault::UpgradeRequired
         | Fault::ForeignOrigin
+        | Fault::NotAdmin
+        | Fault::ReplayRuns
         | Fault::ExpectationFailed
         | Fault::Gone => "Bad Request".to_owned(),
     }

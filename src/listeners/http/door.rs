@@ -26,7 +26,7 @@ use super::routes::{Handler, Table};
 use super::settings::{AppCheckMode, Config};
 use super::trace_context::Context;
 use super::upgrade::{self, Tunnel};
-use super::{callable, callable_reply, query};
+use super::{administration, callable, callable_reply, query};
 use crate::auth::{Authenticator, Credentials, Principal};
 use crate::drain::Signal;
 use crate::event::{self, BadTopic, Batch, Event, Origin, Topic};
@@ -147,6 +147,7 @@ impl Door {
             Handler::Events => self.events(head, topic, body).await.unwrap_or_else(fault),
             Handler::Callable => self.callable(head, allow, body).await,
             Handler::Tunnel => self.tunnel(head).await.unwrap_or_else(fault),
+            Handler::Replay => self.replay(head, body).await.unwrap_or_else(fault),
         }
     }
 
@@ -167,6 +168,21 @@ impl Door {
         let tls = head.peer.tls || self.lobby.is_forwarded_securely(head);
         let peer = Peer { address: SocketAddr::new(address, head.peer.address.port()), tls };
         Ok(upgrade::switching(accept, Tunnel { peer, principal }))
+    }
+
+    /// A share of the replay. It may take minutes: no deadline of events is its.
+    async fn replay<B>(&self, head: &Head<'_>, body: B) -> Result<Answer, Fault>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        query::topic(head.parts.uri.query())?;
+        let principal = self.lobby.principal(head, Duration::ZERO).await?;
+        let (bytes, guard) = body::read(head.parts, body, &self.limits, &self.parts.meter).await?;
+        let limit = administration::limit(&head.parts.headers, &bytes)?;
+        drop((bytes, guard));
+        let share = self.parts.ingest.replay(&principal, limit).await.map_err(administration::fault)?;
+        Ok(reply::replayed(&share))
     }
 
     async fn events<B>(&self, head: &Head<'_>, path: Option<&str>, body: B) -> Result<Answer, Fault>
@@ -274,7 +290,7 @@ fn door_of(handler: Handler) -> Option<labels::Door> {
     match handler {
         Handler::Events => Some(labels::Door::named(event::Door::Events.as_str())),
         Handler::Callable => Some(labels::Door::named(event::Door::Callable.as_str())),
-        Handler::Live | Handler::Ready | Handler::OpenApi | Handler::Tunnel => None,
+        Handler::Live | Handler::Ready | Handler::OpenApi | Handler::Tunnel | Handler::Replay => None,
     }
 }
 

@@ -29,6 +29,10 @@ pub enum Fault {
     UpgradeRequired,
     /// A web page of an origin that is not allowed asks for a WebSocket, of which browsers keep nothing from it.
     ForeignOrigin,
+    /// What is asked for is an administrator's.
+    NotAdmin,
+    /// A share of the replay runs already, for somebody else who asked.
+    ReplayRuns,
     /// Expect asks for something other than 100-continue.
     ExpectationFailed,
     /// The client went away while we read; nobody will read the answer.

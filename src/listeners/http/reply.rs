@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::fault::Fault;
 use super::payload::Payload;
 use super::upgrade;
+use crate::ingest::Replayed;
 use crate::limits::inflight::InFlight;
 use crate::receipt::{Doubt, Quota, Receipt, Refusal, Tier};
 
@@ -26,6 +27,9 @@ pub type Answer = Response<Payload>;
 const ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, zstd, br, deflate");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Who comes while a replay runs is told to come back so much later.
+const REPLAY_RUNS_SECONDS: u64 = 20;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -127,6 +131,10 @@ pub fn fault(fault: &Fault, request_id: &str) -> Answer {
         Fault::ForeignOrigin => {
             (StatusCode::FORBIDDEN, "foreign_origin", "pages of this origin may not; `http.cors_allowed_origins` lists those that may")
         }
+        Fault::NotAdmin => (StatusCode::FORBIDDEN, "denied", "this needs the right to administer, which no grant of topics gives"),
+        Fault::ReplayRuns => {
+            (StatusCode::CONFLICT, "replay_runs", "a replay that somebody has asked for runs already; ask again when it is over")
+        }
         Fault::ExpectationFailed => (StatusCode::EXPECTATION_FAILED, "expectation_failed", "only `100-continue` can be expected"),
         // Nobody reads this one.
         Fault::Gone => (StatusCode::BAD_REQUEST, "gone", "the client went away"),
@@ -153,7 +161,8 @@ pub fn write_fault(fault: &Fault, headers: &mut HeaderMap) {
         Fault::BadRequest(_) | Fault::Timeout | Fault::UriTooLong | Fault::HeadersTooLarge | Fault::ExpectationFailed | Fault::Gone => {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Fault::NotFound | Fault::ForeignOrigin => {}
+        Fault::ReplayRuns => drop(headers.insert(RETRY_AFTER, HeaderValue::from(REPLAY_RUNS_SECONDS))),
+        Fault::NotFound | Fault::ForeignOrigin | Fault::NotAdmin => {}
     }
 }
 
@@ -197,6 +206,11 @@ fn whole_seconds(wait: Duration) -> u64 {
 
 fn whole_millis(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
+}
+
+/// What has come of a replay.
+pub fn replayed(share: &Replayed) -> Answer {
+    json(StatusCode::OK, written(share))
 }
 
 fn problem(status: StatusCode, detail: String, request_id: Option<&str>, facts: Facts, outcomes: Option<Outcomes<'_>>) -> Answer {

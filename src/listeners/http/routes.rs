@@ -20,6 +20,8 @@ pub enum Handler {
     OpenApi,
     /// Kafka over WebSocket.
     Tunnel,
+    /// A share of the inbox's replay.
+    Replay,
 }
 
 /// Where a route stands.
@@ -90,6 +92,7 @@ impl Table {
             route(exact("/live"), Methods::Read, Handler::Live, false),
             route(exact("/readyz"), Methods::Read, Handler::Ready, false),
             route(exact("/ready"), Methods::Read, Handler::Ready, false),
+            route(exact("/v1/admin/replay"), Methods::Write, Handler::Replay, true),
             route(exact("/openapi.json"), Methods::Read, Handler::OpenApi, true),
         ];
         rows.extend(tunnel);

@@ -111,6 +111,8 @@ impl Manner {
     fn fault(&self, fault: &Fault) -> Verdict {
         match fault {
             Fault::Refused(refusal) => self.refusal(refusal),
+            // Of another route.
+            Fault::NotAdmin | Fault::ReplayRuns => never(StatusCode::FORBIDDEN, Code::PermissionDenied, "this is for who administers"),
             Fault::BadRequest(what) => bad(StatusCode::BAD_REQUEST, (*what).to_owned(), String::new()),
             Fault::NotFound => never(
                 StatusCode::NOT_FOUND,

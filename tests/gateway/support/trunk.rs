@@ -60,8 +60,7 @@ impl Trunk {
         let ingest = Arc::new(Ingest::new(
             Quotas::new(&config.limits),
             Table::new(config.headers.clone(), config.routes.clone()),
-            Arc::clone(&tiers.sink),
-            Arc::clone(&tiers.inbox),
+            tiers.of_trunk(),
             &drain,
             ProducerIds::by_key(b"the same for all trunks of a test"),
         ));

@@ -62,12 +62,13 @@ async fn large_events_share_a_call_only_up_to_its_bytes() {
 #[tokio::test(start_paused = true)]
 async fn a_report_comes_after_its_row_and_opens_its_gate() {
     let (bench, _) = Bench::at_work(&plenty());
+    *bench.fake.delay.lock().expect("whole") = Duration::from_millis(10);
     let event = routed(1, 10);
     let reply = bench.put(&event, HELD);
     bench.settle(event.name(), Settlement::Delivered);
     reply.await.expect("an answer").expect("stored");
     assert_eq!(bench.gates.total(), 1);
-    idle().await;
+    tokio::time::sleep(Duration::from_millis(15)).await;
     let name = bench.fake.name("inbox", &event.name().to_string());
     assert_eq!(*bench.fake.calls.lock().expect("whole"), [vec![name.clone()], vec![format!("-{name}")]]);
     assert_eq!((bench.documents(), bench.gates.total(), bench.tally.held()), (0, 0, 0));

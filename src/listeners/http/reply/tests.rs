@@ -123,6 +123,8 @@ fn every_fault_has_its_status_and_its_header() {
     for (value, status, code, header) in [
         (Fault::BadRequest("two hosts"), 400, "bad_request", Some(close.clone())),
         (Fault::NotFound, 404, "not_found", None),
+        (Fault::NotAdmin, 403, "denied", None),
+        (Fault::ReplayRuns, 409, "replay_runs", Some((RETRY_AFTER, "20"))),
         (Fault::MethodNotAllowed("POST, OPTIONS"), 405, "method_not_allowed", Some((ALLOW, "POST, OPTIONS"))),
         (Fault::UnsupportedMediaType("application/json"), 415, "unsupported_media_type", Some((ACCEPT, "application/json"))),
         (Fault::UnsupportedEncoding, 415, "unsupported_encoding", Some((ACCEPT_ENCODING, "gzip, zstd, br, deflate"))),
