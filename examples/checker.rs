@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use log::History;
 use rules::{Found, Verdict, check};
@@ -94,5 +94,10 @@ fn in_broker(brokers: &str, topic: &str) -> Result<Vec<Found>, String> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("group.id", "the-checker").set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create().map_err(|error| error.to_string())?;
+    let metadata = consumer.fetch_metadata(None, kafka_records::ASK).map_err(|error| error.to_string())?;
+    // A topic that somebody has deleted holds nothing; what was accepted for it is lost unless it lies elsewhere.
+    if !metadata.topics().iter().any(|known| known.name() == topic) {
+        return Ok(Vec::new());
+    }
     Ok(kafka_records::read_all(&consumer, topic).iter().map(|record| found::of_record(topic, record)).collect())
 }

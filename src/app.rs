@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Phase};
 use crate::event::Topic;
 use crate::gate::Gates;
+use crate::inbox::offline::Kept;
 use crate::inbox::replay::Replay;
 use crate::inbox::{Collections, Inbox, Kind, OpenError};
 use crate::ingest::producer_ids::ProducerIds;
@@ -30,7 +31,7 @@ use crate::listeners::http::door::{Door, DoorParts};
 use crate::listeners::http::lobby::{Lobby, Readiness};
 use crate::listeners::tls::Certificates;
 use crate::listeners::{DoorName, Doors, Listeners, TlsMode, kafka, otlp};
-use crate::route::{RouteConfig, Shape, Table};
+use crate::route::{Holds, RouteConfig, Shape, Table};
 use crate::sink::Sink;
 use crate::sink::catalog::Catalog;
 use crate::telemetry::metrics;
@@ -157,7 +158,7 @@ impl App {
         let tiers = Tiers::open(&config)?;
         let ingest = Ingest::new(
             Quotas::new(&config.limits),
-            Table::new(config.headers.clone(), config.routes.clone()),
+            Table::new(config.headers.clone(), config.routes.clone()).holding(holds(&config)),
             tiers.of_trunk(),
             &drain,
             producer_ids(&config)?,
@@ -270,7 +271,14 @@ impl App {
 
     /// A cold start with a healthy broker sends not one event to the inbox: its catalog and its connections come first.
     async fn warm_up(&self) {
-        if self.tiers.sink.has_broker() && tokio::time::timeout(WARM_UP, self.tiers.sink.warm_up()).await.is_err() {
+        let sink = async {
+            if self.tiers.sink.has_broker() { tokio::time::timeout(WARM_UP, self.tiers.sink.warm_up()).await.is_ok() } else { true }
+        };
+        let (warm, open) = tokio::join!(sink, tokio::time::timeout(WARM_UP, self.tiers.inbox.is_open()));
+        if open.is_err() {
+            tracing::warn!("the inbox does not answer yet: what it holds of an earlier time may be overtaken by what comes now");
+        }
+        if !warm {
             tracing::warn!("the broker does not answer yet: events take the inbox until it does");
             self.tiers.sink.distrust(Instant::now());
         }
@@ -362,11 +370,27 @@ fn journal(config: &Config) -> Result<Option<Journal>, StartError> {
     Journal::open(dir, config.journal.max_bytes).map(Some).map_err(failed)
 }
 
+/// What the inbox can hold: what it could not is refused, broker up or down.
+fn holds(config: &Config) -> Holds {
+    match config.inbox.kind {
+        Kind::Firestore => Holds::Documents(config.inbox.firestore.documents()),
+        Kind::Disk | Kind::None => Holds::Anything,
+    }
+}
+
 /// Where the Firestore inbox keeps the rows of each topic.
-fn collections(config: &Config) -> Collections {
+pub fn collections(config: &Config) -> Collections {
     let own = |route: &RouteConfig| (route.shape != Shape::Command).then(|| route.collection.clone()).flatten();
     let routes = config.routes.iter().map(|route| (route.topic.clone(), own(route))).collect();
     Collections::new(routes, config.inbox.firestore.collection.clone())
+}
+
+/// What is read of the inbox beside its gates.
+pub fn kept(config: &Config) -> Kept {
+    let commands = config.routes.iter().filter(|route| route.shape == Shape::Command);
+    let otherwise = &config.inbox.firestore.command_collection;
+    let commands = commands.map(|route| (route.collection.as_ref().unwrap_or(otherwise).clone(), route.topic.to_string()));
+    Kept { config: config.inbox.clone(), collections: collections(config), commands: commands.collect() }
 }
 
 /// librdkafka's own bound on a record follows the largest that a route allows.

@@ -150,6 +150,10 @@ enum Inbox {
         name: String,
     },
     /// Send what waits to the broker now, rows set aside included, and watch it go
+    ///
+    /// With the disk inbox a running gate does it, or this command while there is none. Rows in Firestore are sent by this command
+    /// itself, gates or not: whoever holds a lane's lease sends its rows, so the two do not collide, and a lane that a gate is
+    /// sending already is left to it. `--topic` says what is brought back of the rows set aside; what waits is sent all the same.
     Replay(SomeRows),
     /// Delete rows for good. They were acknowledged: nobody will send them again
     Purge {

@@ -5,7 +5,7 @@
 //! part chooses the inbox until its row is deleted. So what was acknowledged first is delivered first, per key.
 //! Rows whose partition is not known yet (no catalog was ever seen) are owed to the whole topic.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,6 +27,8 @@ pub struct Gates {
     total: AtomicU64,
     arrivals: AtomicU64,
     changed: Notify,
+    /// Topics whose rows stay, because the broker does not have them any more, or does not let us write.
+    stranded: Mutex<HashSet<Topic>>,
 }
 
 /// A part that has chosen the inbox. Dropped before it was stored, it is owed no more.
@@ -112,6 +114,32 @@ impl Gates {
         self.lock().keys().cloned().collect()
     }
 
+    /// What is owed to a topic cannot be paid as the broker is now; true when that is news.
+    pub fn strand(&self, topic: &Topic) -> bool {
+        self.stranded_topics().insert(topic.clone())
+    }
+
+    /// The topic takes records again; true when that is news.
+    pub fn float(&self, topic: &Topic) -> bool {
+        self.stranded_topics().remove(topic)
+    }
+
+    /// Whether rows of this topic wait although the broker is there. The common case takes no lock.
+    pub fn is_stranded(&self, topic: &Topic) -> bool {
+        self.total() > 0 && self.stranded_topics().contains(topic) && self.lock().keys().any(|(owing, _)| owing == topic)
+    }
+
+    /// Rows of topics that do not take them. A topic that is owed nothing is forgotten.
+    pub fn stranded(&self) -> u64 {
+        let mut stranded = self.stranded_topics();
+        if stranded.is_empty() {
+            return 0;
+        }
+        let owed = self.lock();
+        stranded.retain(|topic| owed.keys().any(|(owing, _)| owing == topic));
+        owed.iter().filter(|((topic, _), _)| stranded.contains(topic)).map(|(_, rows)| rows).sum()
+    }
+
     /// Waits until the gate is open. The caller sets the deadline.
     pub async fn opened(&self, topic: &Topic, partition: i32) {
         loop {
@@ -135,6 +163,10 @@ impl Gates {
     fn lock(&self) -> MutexGuard<'_, HashMap<TopicPartition, u64>> {
         // Nothing panics while it holds this lock, and the numbers in it are whole at any time.
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stranded_topics(&self) -> MutexGuard<'_, HashSet<Topic>> {
+        self.stranded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -200,6 +232,21 @@ mod tests {
         gates.begin_at(u64::MAX / 4);
         assert_eq!(gates.arrivals(2), u64::MAX / 4 + 1);
         assert_eq!(gates.arrivals(1), u64::MAX / 4 + 3);
+    }
+
+    #[test]
+    fn rows_of_a_topic_that_is_gone_are_counted_until_they_are_and_said_once() {
+        let gates = Arc::new(Gates::default());
+        gates.owe_rows(&(topic(), 0), 2);
+        gates.owe_rows(&(topic(), 1), 1);
+        assert_eq!(gates.stranded(), 0);
+        assert_eq!((gates.strand(&topic()), gates.strand(&topic()), gates.stranded()), (true, false, 3));
+        assert!(gates.is_stranded(&topic()) && !gates.is_stranded(&Topic::new("other").expect("a topic")));
+        assert_eq!((gates.float(&topic()), gates.float(&topic()), gates.stranded()), (true, false, 0));
+        assert!(gates.strand(&topic()));
+        gates.paid(&(topic(), 0), 2);
+        gates.paid(&(topic(), 1), 1);
+        assert_eq!((gates.stranded(), gates.float(&topic())), (0, false), "nothing is owed any more");
     }
 
     #[tokio::test]

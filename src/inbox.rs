@@ -10,12 +10,13 @@
 
 mod disk;
 pub mod firestore;
+pub mod offline;
 pub mod replay;
 pub mod row;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,8 @@ use disk::Disk;
 use firestore::Firestore;
 use row::{Parcel, Place, Row};
 
-pub use disk::{OpenError, offline};
-pub use firestore::Collections;
+pub use disk::OpenError;
+pub use firestore::{Collections, Numbers as FirestoreNumbers};
 
 /// Where events are kept while the broker cannot take them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -172,6 +173,8 @@ pub struct Snapshot {
     pub rows: u64,
     /// Those of them that the producer may still deliver.
     pub held: u64,
+    /// Those of them whose topic the broker does not have, or does not let us write to.
+    pub stranded: u64,
     /// Rows set aside.
     pub poison: u64,
     /// Bytes of live pages and of the log.
@@ -188,6 +191,9 @@ pub struct Snapshot {
     pub full: bool,
     /// Whether its disk has failed.
     pub latched: bool,
+    /// What Firestore is asked to do, and what came of it; none: the inbox is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firestore: Option<FirestoreNumbers>,
 }
 
 /// See the module.
@@ -229,6 +235,13 @@ impl Inbox {
     /// Whether its rows are replayed without being asked for.
     pub fn replays_by_itself(&self) -> bool {
         !matches!(self.store, Store::Firestore(_)) || self.config.firestore.replay == firestore::ReplayWhen::Background
+    }
+
+    /// Waits until the gates of what waits in it already are closed; the disk's are from the beginning.
+    pub async fn is_open(&self) {
+        if let Store::Firestore(firestore) = &self.store {
+            firestore.has_looked().await;
+        }
     }
 
     /// Whether there is an inbox at all.
@@ -306,7 +319,7 @@ impl Inbox {
             Store::Firestore(firestore) => firestore.snapshot(),
             Store::None => return Snapshot { kind: "none", ..Snapshot::default() },
         };
-        Snapshot { rows: self.gates.total().max(seen.rows), ..seen }
+        Snapshot { rows: self.gates.total().max(seen.rows), stranded: self.gates.stranded(), ..seen }
     }
 
     /// Commits what is queued and ends the writer; for the drain's last phase.
@@ -335,7 +348,7 @@ impl Inbox {
     }
 
     /// How many rows wait.
-    async fn left(&self) -> u64 {
+    pub async fn left(&self) -> u64 {
         match &self.store {
             Store::Firestore(firestore) => firestore.left().await,
             Store::Disk(_) | Store::None => self.gates.total(),
@@ -400,7 +413,10 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Milliseconds since 1970, `ahead` of now.
+/// Milliseconds since 1970 when this process began to hold rows, `ahead` of now. Counted by the clock that nobody sets: when
+/// the other one goes back an hour, no row is held for an hour. What an earlier process held, nobody holds any more.
 pub fn not_before_ms(ahead: Duration) -> i64 {
-    now_ms().saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX))
+    static BEGAN: LazyLock<(Instant, i64)> = LazyLock::new(|| (Instant::now(), now_ms()));
+    let (began, at_ms) = *BEGAN;
+    at_ms.saturating_add(i64::try_from((began.elapsed() + ahead).as_millis()).unwrap_or(i64::MAX))
 }

@@ -276,11 +276,14 @@ impl Ingest {
         if !self.table.knows(topic) {
             return Err(denied());
         }
+        let unsure = || Refusal::Unavailable { wait: UNSURE_WAIT, doubt: crate::receipt::Doubt::NotStored };
         let facts = match self.sink.catalog().look(topic, started).await {
+            // What is acknowledged already waits for a person: nothing is added to it.
+            Lookup::Known(_) if self.sink.gates().is_stranded(topic) => return Err(unsure()),
             Lookup::Known(facts) => Some(facts),
             Lookup::NeverSeen if self.table.names(topic) => None,
             Lookup::NeverSeen | Lookup::Absent => return Err(denied()),
-            Lookup::Unsure => return Err(Refusal::Unavailable { wait: UNSURE_WAIT, doubt: crate::receipt::Doubt::NotStored }),
+            Lookup::Unsure => return Err(unsure()),
         };
         Ok(Share { permit, facts, places: Vec::new(), events: Vec::new() })
     }

@@ -229,7 +229,7 @@ mod tests {
         }
         write!(file, "{{\"torn").expect("written");
         let other = Topic::new("other").expect("a topic");
-        assert_eq!(find(dir.path(), "order-17", None).expect("readable"), [wanted.clone()]);
+        assert_eq!(find(dir.path(), "order-17", None).expect("readable"), std::slice::from_ref(&wanted));
         assert_eq!(find(dir.path(), &wanted.id, None).expect("readable"), [wanted]);
         assert_eq!(find(dir.path(), "order-17", Some(&other)).expect("readable"), []);
         assert_eq!(find(&dir.path().join("nowhere"), "order-17", None).expect("nothing is no fault"), []);

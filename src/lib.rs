@@ -36,6 +36,7 @@
 //! settings; [`cli`] is what a person types. `docs/design.md` has the rules of the house.
 #![forbid(unsafe_code)]
 
+pub mod document;
 pub mod event;
 pub mod journal;
 pub mod lane;
@@ -60,6 +61,5 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod document;
 pub mod drain;
 pub mod telemetry;

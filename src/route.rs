@@ -5,6 +5,7 @@
 //! the inbox it meets here, before anything is sent, so that acceptability does not swing with the broker's health.
 
 mod command;
+mod holds;
 mod records;
 mod shape;
 
@@ -17,10 +18,14 @@ use sha2::{Digest, Sha256};
 
 use crate::auth::grants::Grant;
 use crate::auth::{Permit, Principal};
+use crate::document;
 use crate::event::{Event, EventId, Headers, Origin, Topic};
 use crate::receipt::Refusal;
 use crate::units::ByteSize;
 
+use holds::Places;
+
+pub use holds::{Documents, Holds, Kept};
 pub use records::{RestoredRecords, RoutedRecords, fits, refusal_of};
 pub use shape::Shape;
 
@@ -83,8 +88,9 @@ pub struct RouteConfig {
     pub max_event_bytes: ByteSize,
     /// Whether events of this route go to the inbox when the broker cannot take them. Without it they are refused with `unavailable`.
     pub inbox: bool,
-    /// The collection of the Firestore inbox for this route; without one: `inbox.firestore.command_collection` for commands, else
-    /// `inbox.firestore.collection`.
+    /// The collection of the Firestore inbox for this route. Default: `inbox.firestore.command_collection` for the shape
+    /// `command`, else `inbox.firestore.collection`. What is in a collection of commands is read by somebody else's program,
+    /// and never replayed.
     pub collection: Option<String>,
     /// How many partitions `sluicegate topics --create` makes. The gate itself never creates a topic.
     pub partitions: i32,
@@ -134,6 +140,9 @@ pub fn mistakes(rows: &[RouteConfig]) -> Vec<(String, String)> {
         }
         if row.max_event_bytes < ByteSize::kib(1) || row.max_event_bytes > ByteSize::mib(64) {
             say("max_event_bytes", "must be from 1 KiB to 64 MiB");
+        }
+        if row.collection.as_deref().is_some_and(|name| !document::is_collection(name)) {
+            say("collection", "must be 1 to 1500 bytes without `/`, not `.`, `..` or `__…__`");
         }
         if row.partitions < 1 {
             say("partitions", "must be at least 1");
@@ -187,6 +196,7 @@ pub struct Routed {
     payload: Bytes,
     timestamp_ms: i64,
     inbox: bool,
+    kept: Option<Kept>,
 }
 
 /// The name of an event's document in the inbox: 20 bytes of a hash, so that writes make no hot spot and the same event
@@ -224,7 +234,8 @@ impl Routed {
     pub fn restore(row: Restored) -> Self {
         let Restored { id, topic, principal, key, headers, value, timestamp_ms } = row;
         // Its row has its partition.
-        Self { id, topic, principal, key, partition: None, headers, payload: value.clone(), value, timestamp_ms, inbox: true }
+        let payload = value.clone();
+        Self { id, topic, principal, key, partition: None, headers, payload, value, timestamp_ms, inbox: true, kept: None }
     }
 
     /// The event's one name.
@@ -270,6 +281,11 @@ impl Routed {
     /// Whether its route has an inbox.
     pub fn may_store(&self) -> bool {
         self.inbox
+    }
+
+    /// Which document it becomes in an inbox of documents; none: its inbox is another one, or it was in it before.
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
     }
 
     /// hash(principal, topic, id, key, sha256 of the client's payload): one id with two payloads, or two keys, makes two documents.
@@ -318,12 +334,28 @@ struct Shaped {
 pub struct Table {
     headers: Config,
     rows: Vec<RouteConfig>,
+    /// One for each row, where the inbox is one of documents.
+    places: Vec<Option<Places>>,
+}
+
+/// A row that is for a topic.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    config: &'a RouteConfig,
+    places: Option<&'a Places>,
 }
 
 impl Table {
     /// A table from configuration.
     pub fn new(headers: Config, rows: Vec<RouteConfig>) -> Self {
-        Self { headers, rows }
+        Self { headers, rows, places: Vec::new() }
+    }
+
+    /// The same table before an inbox that holds this: what it could not hold is refused. Without this it holds anything.
+    #[must_use]
+    pub fn holding(mut self, holds: Holds) -> Self {
+        self.places = self.rows.iter().map(|row| Places::of(row, &holds)).collect();
+        self
     }
 
     /// The rows.
@@ -349,15 +381,17 @@ impl Table {
     /// The most that key and value of one record of this topic can take together, with so many bytes of headers of its
     /// door's own; none: no row is for it.
     pub fn room(&self, topic: &Topic, bounds: &Bounds, principal: &Principal, headers: u64) -> Option<u64> {
-        let limit = self.row(topic)?.max_event_bytes.get().min(bounds.max_message_bytes);
+        let row = self.row(topic)?;
+        let limit = row.config.max_event_bytes.get().min(bounds.max_message_bytes);
         let own = [
             (self.headers.id.as_str(), EVENT_ID),
             (self.headers.principal.as_str(), principal.name().len()),
             (self.headers.source.as_str(), LONGEST_DOOR),
             (TRACEPARENT, TRACEPARENT_LENGTH),
         ];
+        let document = row.places.map_or(u64::MAX, |places| places.room(topic, principal.name(), &own, headers));
         let own: usize = own.into_iter().map(|(name, value)| header_size(name, value)).sum();
-        Some(limit.saturating_sub(RECORD_OVERHEAD + own as u64 + headers))
+        Some(limit.saturating_sub(RECORD_OVERHEAD + own as u64 + headers).min(document))
     }
 
     /// Uses up the permit for the events of its topic: one result for each.
@@ -369,12 +403,12 @@ impl Table {
         events.into_iter().map(|event| self.route_one(&permit, row, bounds, origin, event)).collect()
     }
 
-    fn route_one(&self, permit: &Permit, row: &RouteConfig, bounds: &Bounds, origin: &Origin, event: Event) -> Result<Routed, Refusal> {
+    fn route_one(&self, permit: &Permit, row: Row<'_>, bounds: &Bounds, origin: &Origin, event: Event) -> Result<Routed, Refusal> {
         self.check_headers(&event.headers)?;
         let time = event.time.unwrap_or(origin.arrived);
         check_time(time, origin.arrived, bounds)?;
         let (payload, partition) = (event.value.clone(), event.partition);
-        let shaped = row.shape.apply(permit.principal(), origin, event)?;
+        let shaped = row.config.shape.apply(permit.principal(), origin, event)?;
         let routed = Routed {
             headers: self.complete(shaped.headers, &shaped.id, permit, origin),
             id: shaped.id,
@@ -385,14 +419,17 @@ impl Table {
             value: shaped.value,
             payload,
             timestamp_ms: millis(time),
-            inbox: row.inbox,
+            inbox: row.config.inbox,
+            kept: row.places.map(Places::events),
         };
-        check_record(&routed, row, bounds)?;
+        check_record(&routed, row.config, bounds)?;
+        row.places.map_or(Ok(()), |places| places.check(&routed))?;
         Ok(routed)
     }
 
-    fn row(&self, topic: &Topic) -> Option<&RouteConfig> {
-        self.rows.iter().find(|row| row.topic.covers(topic))
+    fn row(&self, topic: &Topic) -> Option<Row<'_>> {
+        let (i, config) = self.rows.iter().enumerate().find(|(_, row)| row.topic.covers(topic))?;
+        Some(Row { config, places: self.places.get(i).and_then(Option::as_ref) })
     }
 
     /// The gate's own headers, each exactly once, behind the sender's.

@@ -132,6 +132,9 @@ pub struct InboxStatus {
     pub rows: u64,
     /// Those of them that wait because a producer may still deliver them.
     pub held: u64,
+    /// Those of them whose topic the broker does not have any more, or does not let us write to.
+    #[serde(default)]
+    pub stranded: u64,
     /// Rows set aside.
     pub poison: u64,
     /// Bytes that it takes.
@@ -142,6 +145,30 @@ pub struct InboxStatus {
     pub oldest_age_s: Option<u64>,
     /// Why it takes nothing until a restart, if so.
     pub latched: Option<String>,
+    /// What Firestore is asked to do, and what came of it; none: the inbox is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firestore: Option<FirestoreStatus>,
+}
+
+/// The Firestore inbox.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FirestoreStatus {
+    /// What went wrong last, if nothing has gone well since.
+    pub trouble: Option<String>,
+    /// Whether it does not let us write: the credentials are refused.
+    pub denied: bool,
+    /// What is left of the pause that it has asked for, in milliseconds.
+    pub pause_ms: u64,
+    /// Writes a second that its ramp allows now.
+    pub writes_per_second: u32,
+    /// Writes of this process today (UTC).
+    pub writes_today: u64,
+    /// Writes that a day may have.
+    pub writes_per_day: u64,
+    /// Documents that were not there though it had said so.
+    pub audit_missing: u64,
+    /// Writes that are still read back, every one, because one was missing.
+    pub audit_probation: u32,
 }
 
 /// The bounds of the whole gate.
@@ -213,6 +240,7 @@ impl Status {
             (&to.catalog_age_seconds, sink.catalog.age_s.unwrap_or(0)),
             (&to.inbox_rows, inbox.rows),
             (&to.inbox_held, inbox.held),
+            (&to.inbox_stranded, inbox.stranded),
             (&to.inbox_poison, inbox.poison),
             (&to.inbox_bytes, inbox.bytes),
             (&to.inbox_budget_bytes, inbox.budget_bytes),

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admin::status::{
-    AuthStatus, Breaker, CatalogStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, RawBroker, RawStatus, SinkStatus, Status,
-    TopicStatus, UsersStatus,
+    AuthStatus, Breaker, CatalogStatus, FirestoreStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, RawBroker, RawStatus,
+    SinkStatus, Status, TopicStatus, UsersStatus,
 };
 use crate::auth::Authenticator;
 use crate::drain::{Phase, Signal};
-use crate::inbox::Inbox;
+use crate::inbox::{FirestoreNumbers, Inbox};
 use crate::limits::inflight::Meter;
 use crate::listeners::{DoorName, Listener, Listeners, MAIN, TlsMode};
 use crate::sink::Sink;
@@ -119,10 +119,12 @@ impl Source {
             tier: seen.kind.to_owned(),
             rows: seen.rows,
             held: seen.held,
+            stranded: seen.stranded,
             poison: seen.poison,
             bytes: seen.bytes,
             budget_bytes: seen.max_bytes,
             oldest_age_s: seen.oldest_age_s,
+            firestore: seen.firestore.map(firestore),
             latched: seen.latched.then(|| "its disk has failed; restart the gate when the disk is well".to_owned()),
         }
     }
@@ -146,6 +148,19 @@ impl Source {
 }
 
 /// The first one is the HTTPS door's in people's minds, whatever else is behind it.
+fn firestore(seen: FirestoreNumbers) -> FirestoreStatus {
+    FirestoreStatus {
+        trouble: seen.trouble,
+        denied: seen.pace.denied,
+        pause_ms: seen.pace.pause_ms,
+        writes_per_second: seen.pace.writes_per_second,
+        writes_today: seen.pace.writes_today,
+        writes_per_day: seen.pace.writes_per_day,
+        audit_missing: seen.audit.missing,
+        audit_probation: seen.audit.probation,
+    }
+}
+
 fn listener(listener: &Listener, otlp: bool) -> ListenerStatus {
     let tls = match listener.tls() {
         TlsMode::Generated | TlsMode::Files => "here",

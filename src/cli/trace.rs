@@ -16,7 +16,6 @@ use crate::app::journal_dir;
 use crate::config::Loaded;
 use crate::event::{BadTopic, Topic};
 use crate::inbox::offline::Shown;
-use crate::inbox::{Kind, offline};
 use crate::journal::{self, Entry};
 use crate::sink::find::{Copy, Ended, Findings, Progress, Read, Search};
 use crate::units::{ByteSize, Span};
@@ -91,12 +90,8 @@ impl Place {
 
 /// Where it is in the inbox. An error: why that cannot be said.
 pub(super) fn inbox(loaded: &Loaded, args: &TraceArgs) -> Result<Vec<Place>, String> {
-    let config = &loaded.config.inbox;
-    match config.kind {
-        Kind::None => Err("inbox.kind is none: there is no inbox to look into".into()),
-        Kind::Firestore => Err("an inbox in Firestore cannot be looked into yet".into()),
-        Kind::Disk => Ok(offline::trace(&config.dir, &args.id, args.topic.as_ref())?.iter().map(|row| of_row(row, args.value)).collect()),
-    }
+    let rows = wiring::inbox_trace(loaded, &args.id, args.topic.as_ref())?;
+    Ok(rows.iter().map(|row| of_row(row, args.value)).collect())
 }
 
 /// When it was refused, and why. An error: why that cannot be said.

@@ -2,9 +2,8 @@
 //!
 //! What always holds: nothing here prints; what is to be shown is returned, and an error says what to do.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,14 +12,15 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Selection};
-use crate::app::{App, Development, StartError, Tiers};
+use crate::app::{self, App, Development, StartError, Tiers};
 use crate::auth::IssuerConfig;
 use crate::auth::dev::{DEV_ISSUER, DevKey};
 use crate::auth::grants::Grant;
 use crate::auth::mint::{Rights, mint_with};
 use crate::config::{Config, Loaded};
 use crate::drain::{Drain, Phase};
-use crate::inbox::offline::{self, Filter};
+use crate::event::Topic;
+use crate::inbox::offline::{Filter, Shown};
 use crate::sink::find::{self, Ended, Findings, Progress, Search};
 use crate::sink::topics;
 use crate::telemetry;
@@ -28,6 +28,9 @@ use crate::units::Secret;
 
 /// A replay that has moved nothing for so long is given up.
 const STUCK: Duration = Duration::from_secs(30);
+
+/// A replay that a person watches ends when they have seen enough.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// What still blocks when the gate is drained is given up after this.
 const LAST_WAIT: Duration = Duration::from_millis(200);
@@ -188,21 +191,22 @@ pub fn find(loaded: &Loaded, search: &Search, progress: impl FnMut(&Progress<'_>
 /// One object for each row, oldest first.
 pub fn inbox_list(loaded: &Loaded, rows: &Rows) -> Result<Vec<Value>, String> {
     let filter = Filter { topic: rows.topic.clone(), poison: rows.poison, limit: rows.limit };
-    offline::list(dir(loaded), &filter)?.iter().map(value).collect()
+    runtime()?.block_on(app::kept(&loaded.config).list(&filter))?.iter().map(value).collect()
 }
 
 /// One row with its value.
 pub fn inbox_show(loaded: &Loaded, name: &str) -> Result<Value, String> {
-    let found = offline::show(dir(loaded), name)?;
+    let found = runtime()?.block_on(app::kept(&loaded.config).show(name))?;
     value(&found.ok_or_else(|| format!("no row is called `{name}`; it may have been delivered (look with `sluicegate inbox list`)"))?)
+}
+
+/// The rows of an event, oldest first.
+pub fn inbox_trace(loaded: &Loaded, wanted: &str, topic: Option<&Topic>) -> Result<Vec<Shown>, String> {
+    runtime()?.block_on(app::kept(&loaded.config).trace(wanted, topic))
 }
 
 fn value(shown: &impl serde::Serialize) -> Result<Value, String> {
     serde_json::to_value(shown).map_err(|error| error.to_string())
-}
-
-fn dir(loaded: &Loaded) -> &Path {
-    &loaded.config.inbox.dir
 }
 
 /// Sends rows to the broker now; tells `done` and `all` as it goes. How many are gone from the inbox then.
@@ -244,8 +248,14 @@ async fn replay_alone(config: &Config, tiers: Tiers, rows: &Rows, progress: impl
     let drain = Drain::default();
     tiers.inbox.restore(topic(rows)?).await;
     tiers.start(config, &drain).map_err(|error| error.to_string())?;
-    let gates = Arc::clone(&tiers.gates);
-    let done = follow(|| std::future::ready(Ok(gates.total())), progress).await;
+    // Where nothing is replayed without being asked for, this asks.
+    let asked = tokio::spawn({
+        let (replay, signal, by_itself) = (Arc::clone(&tiers.replay), drain.signal(), tiers.inbox.replays_by_itself());
+        async move { if by_itself { None } else { Some(replay.share(LONGEST, signal).await) } }
+    });
+    let inbox = Arc::clone(&tiers.inbox);
+    let done = follow(async || Ok(inbox.left().await), progress).await;
+    asked.abort();
     drain.enter(Phase::Storing);
     close(tiers).await;
     done
@@ -261,11 +271,11 @@ async fn replay_beside(config: &Config, rows: &Rows, progress: impl FnMut(u64, u
     let bound = config.admin.bind;
     let selection = Selection { topic: rows.topic.clone(), ..Selection::default() };
     admin::send(bound, &admin::Command::Replay(selection)).await?;
-    follow(|| async { Ok(admin::ask_status(bound).await?.inbox.rows) }, progress).await
+    follow(async || Ok(admin::ask_status(bound).await?.inbox.rows), progress).await
 }
 
 /// Watches the number of rows fall.
-async fn follow<F: Future<Output = Result<u64, String>>>(left: impl Fn() -> F, mut progress: impl FnMut(u64, u64)) -> Result<u64, String> {
+async fn follow(left: impl AsyncFn() -> Result<u64, String>, mut progress: impl FnMut(u64, u64)) -> Result<u64, String> {
     let all = left().await?;
     let (mut least, mut moved) = (all, Instant::now());
     loop {

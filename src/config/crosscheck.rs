@@ -1,6 +1,7 @@
 //! What does not go together across sections: openness beyond loopback must be meant, and the gate's own credentials are its own.
 
 use super::Config;
+use crate::inbox::Kind;
 
 type Found = (&'static str, Vec<(String, String)>);
 
@@ -12,6 +13,10 @@ pub(super) fn mistakes(config: &Config) -> Vec<Found> {
     if let Some(place) = place.filter(|_| config.admin.enabled) {
         let problem = format!("{admin} is the address of listeners.{}bind too; expected another one", place.key);
         found.push(("admin", vec![("bind".to_owned(), problem)]));
+    }
+    if config.inbox.kind == Kind::Firestore {
+        // Rows among commands would be eaten by the commands' reader, and commands among rows by nobody.
+        found.push(("routes", config.inbox.firestore.documents().mistakes(&config.routes)));
     }
     let (own, sink) = (config.auth.given(), &config.sink);
     if own.is_some_and(|own| own.name == sink.sasl_username && own.password == sink.sasl_password) {

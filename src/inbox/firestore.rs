@@ -18,6 +18,7 @@ pub mod credentials;
 mod job;
 mod lanes;
 mod lease;
+pub mod offline;
 mod order;
 mod pacer;
 mod proto;
@@ -43,6 +44,7 @@ pub use config::{Config, ReplayWhen};
 pub use googleapis_tonic_google_firestore_v1::google::firestore::v1 as fs;
 /// A point in time, as Firestore's messages have it.
 pub use prost_types::Timestamp;
+pub use store::Numbers;
 
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]

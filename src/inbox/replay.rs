@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::drain::{Phase, Signal};
+use crate::event::Topic;
 use crate::gate::{TopicPartition, UNASSIGNED};
 use crate::partition;
 use crate::route::{Routed, RoutedRecords};
@@ -199,7 +200,7 @@ impl Replay {
     async fn work(self: &Arc<Self>, mut term: Term, done: impl Fn() -> bool) {
         let mut lanes: JoinSet<()> = JoinSet::new();
         let mut turn: usize = 0;
-        while !term.is_over() && !(lanes.is_empty() && done()) {
+        while !(term.is_over() || lanes.is_empty() && done()) {
             while lanes.try_join_next().is_some() {}
             // A store that cannot delete what was delivered would send it again and again.
             if self.sink.has_broker() && !self.inbox.is_latched() {
@@ -236,7 +237,8 @@ impl Replay {
                 break;
             }
             if self.sink.catalog().peek(&lane.0) == Lookup::Absent {
-                continue; // The rows stay; `/status` shows them.
+                self.strand(&lane.0); // The rows stay; `/status` shows them.
+                continue;
             }
             if let Some(turn) = self.turn(lane) {
                 lanes.spawn(turn.take(term.clone()));
@@ -266,7 +268,10 @@ impl Replay {
             })
             .await;
             match round {
-                Round::Moved => ill = false,
+                Round::Moved => {
+                    ill = false;
+                    self.float(&lane.0);
+                }
                 Round::Quiet => return ill,
                 Round::Rest => return true,
             }
@@ -401,6 +406,7 @@ impl Replay {
         let reason = match report {
             Some(Report::Permanent(Never::TooLarge)) => "too_large",
             Some(Report::Permanent(Never::Invalid(reason))) => reason,
+            Some(Report::Permanent(Never::NoTopic)) => return self.strand(&row.place.lane.0),
             _ => return,
         };
         let last = row.attempts + 1 >= self.inbox.config().max_attempts;
@@ -408,6 +414,19 @@ impl Replay {
             tracing::error!(topic = %row.place.lane.0, name = %row.place.name, reason, "the broker will not take a row of the inbox: it is set aside");
         }
         self.inbox.refused(row, last.then_some(reason)).await;
+    }
+
+    /// Once for each topic: acknowledged events wait for a person.
+    fn strand(&self, topic: &Topic) {
+        if self.sink.gates().strand(topic) {
+            tracing::error!(%topic, "acknowledged events wait in the inbox for a topic that the broker does not have, or does not let us write to");
+        }
+    }
+
+    fn float(&self, topic: &Topic) {
+        if self.sink.gates().float(topic) {
+            tracing::info!(%topic, "the topic takes the inbox's events again");
+        }
     }
 
     /// Stored before any catalog was seen, or for a partition that the topic, made anew, has no more.

@@ -1,13 +1,15 @@
 //! (Permit, batch) → [`RoutedRecords`]: a producer's batch that may be sent, its bytes untouched.
 //!
 //! The same bounds as for events, held against a batch as its broker would: the topic's `max.message.bytes` against the
-//! batch, its times, and the key that a compacted topic needs. `max_event_bytes` of the route is not asked: a batch is not
-//! taken apart to be measured.
+//! batch, its times, and the key that a compacted topic needs; and what its document in the inbox can hold.
+//! `max_event_bytes` of the route is not asked: a batch is not taken apart to be measured.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
+use super::holds::Places;
 use super::{Bounds, DocumentName, Table};
 use crate::auth::Permit;
 use crate::event::{EventId, Topic};
@@ -25,6 +27,7 @@ pub struct RoutedRecords {
     name: DocumentName,
     demands: Option<Demands>,
     inbox: bool,
+    collection: Option<Arc<str>>,
 }
 
 /// The fields of a batch that was acknowledged before and is read back from the inbox.
@@ -48,7 +51,7 @@ impl RoutedRecords {
     /// What was acknowledged is delivered even if the grant is gone since: callable only under `inbox/` (held by `tests/layering.rs`).
     pub fn restore(row: RestoredRecords) -> Self {
         let RestoredRecords { id, topic, partition, principal, batch, name } = row;
-        Self { id, topic, partition, principal, batch, name, demands: None, inbox: true }
+        Self { id, topic, partition, principal, batch, name, demands: None, inbox: true, collection: None }
     }
 
     /// By what a person finds it in the inbox. No consumer sees it: not one byte of a batch is ours.
@@ -89,6 +92,11 @@ impl RoutedRecords {
     /// Whether its route has an inbox.
     pub fn may_store(&self) -> bool {
         self.inbox
+    }
+
+    /// Its collection in an inbox of documents; none: its inbox is another one, or it was in it before. Never one of commands.
+    pub fn collection(&self) -> Option<&Arc<str>> {
+        self.collection.as_ref()
     }
 
     /// The name of its document. With a producer's numbers: the same batch sent twice is one document (the CRC tells it from
@@ -174,6 +182,7 @@ impl Table {
         };
         fits(&batch, bounds)?;
         let (id, principal) = (EventId::generate(), permit.principal().name());
+        row.places.map_or(Ok(()), |places| places.check_batch(permit.topic(), principal, &batch))?;
         let name = name_of(&id, principal, permit.topic(), partition, &batch);
         Ok(RoutedRecords {
             id,
@@ -183,7 +192,8 @@ impl Table {
             batch,
             name,
             demands: Some(demands),
-            inbox: row.inbox,
+            inbox: row.config.inbox,
+            collection: row.places.map(Places::batches),
         })
     }
 }

@@ -11,6 +11,8 @@ use crate::auth::grants::Grants;
 use crate::auth::{Principal, authorize};
 use crate::event::{ClientKey, Door};
 
+mod holds;
+
 fn principal() -> Principal {
     Principal::for_tests("firebase", "uid-1", Grants::new(["*".parse().expect("a grant")]))
 }

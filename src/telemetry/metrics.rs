@@ -266,6 +266,8 @@ vocabulary! {
     inbox_rows: Gauge,
     /// Rows that wait because a producer may still deliver them (snapshot).
     inbox_held: Gauge,
+    /// Rows whose topic the broker does not have any more, or does not let the gate write to; they wait for a person (snapshot).
+    inbox_stranded: Gauge,
     /// Rows set aside after too many failures, kept until a person decides (snapshot).
     inbox_poison: Gauge,
     /// Bytes that the inbox takes (snapshot).

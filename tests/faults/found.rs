@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
+use kafka_protocol::records::RecordBatchDecoder;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
@@ -15,6 +17,9 @@ use super::rules::{Found, Place};
 
 /// The gate's name of an event, in every record.
 const ID_HEADER: &str = "x-deml-event-id";
+
+/// The version of a row that has a producer's batch.
+const BATCH: u64 = 2;
 
 /// A record of a topic.
 pub fn of_record(topic: &str, record: &Record) -> Found {
@@ -46,18 +51,26 @@ fn read(database: &Path, sql: &str, place: &Place) -> Result<Vec<Found>, String>
         rows.collect()
     };
     let rows = rows().map_err(|error| format!("{}: {error}", database.display()))?;
-    Ok(rows.iter().map(|(topic, body)| of_row(topic, body, place)).collect())
+    Ok(rows.iter().flat_map(|(topic, body)| of_row(topic, body, place)).collect())
 }
 
-/// A body is a line of JSON, a line feed, and the value. One that is not is found as an event that nobody has sent.
-fn of_row(topic: &str, body: &[u8], place: &Place) -> Found {
+/// A body is a line of JSON, a line feed, and a value or a producer's batch. One that is not is found as an event that nobody has sent.
+fn of_row(topic: &str, body: &[u8], place: &Place) -> Vec<Found> {
     let line = body.iter().position(|byte| *byte == b'\n').unwrap_or(body.len());
     let head: Value = serde_json::from_slice(&body[..line]).unwrap_or_default();
-    Found {
+    let bytes = body.get(line + 1..).unwrap_or_default();
+    let found = |id: &str, key: Option<String>, value: &[u8]| Found {
         topic: topic.to_owned(),
         place: place.clone(),
-        id: head["id"].as_str().unwrap_or_default().to_owned(),
-        key: head["key"].as_str().map(str::to_owned),
-        sha256: sha256(body.get(line + 1..).unwrap_or_default()),
+        id: id.to_owned(),
+        key,
+        sha256: sha256(value),
+    };
+    if head["v"] == BATCH
+        && let Ok(set) = RecordBatchDecoder::decode(&mut Bytes::copy_from_slice(bytes))
+    {
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        return set.records.iter().map(|one| found("", one.key.as_ref().map(text), one.value.as_deref().unwrap_or_default())).collect();
     }
+    vec![found(head["id"].as_str().unwrap_or_default(), head["key"].as_str().map(str::to_owned), bytes)]
 }

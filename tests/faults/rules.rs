@@ -142,7 +142,12 @@ impl Display for Verdict {
 /// Holds what is found against what was attempted.
 pub fn check(history: &History, found: &[Found], deadline: Duration) -> Verdict {
     let mut verdict = Verdict { attempts: history.stories.len(), windows: history.windows.len(), ..Verdict::default() };
-    let ids: HashMap<&str, &str> = history.stories.iter().filter_map(|(name, story)| Some((acked_id(story)?, name.as_str()))).collect();
+    let ids: HashMap<&str, &str> = history
+        .stories
+        .iter()
+        .filter_map(|(name, story)| Some((acked_id(story)?, name.as_str())))
+        .filter(|(id, _)| !id.is_empty())
+        .collect();
     let mut lying: HashMap<&str, Vec<&Found>> = HashMap::new();
     for one in found {
         match (history.stories.get(&one.sha256), ids.get(one.id.as_str())) {
@@ -163,7 +168,7 @@ pub fn check(history: &History, found: &[Found], deadline: Duration) -> Verdict 
         if let Some(id) = acked_id(story) {
             verdict.acked += 1;
             verdict.by_inbox += usize::from(is_by_inbox(story));
-            if !shared.insert(id) {
+            if !id.is_empty() && !shared.insert(id) {
                 verdict.mismatched.push(format!("more than one accepted event has the id {id}"));
             }
             if here.is_empty() {
@@ -176,6 +181,7 @@ pub fn check(history: &History, found: &[Found], deadline: Duration) -> Verdict 
     verdict
 }
 
+/// The id under which an event was accepted; empty where its door says none.
 fn acked_id(story: &Story) -> Option<&str> {
     match &story.answer.as_ref()?.outcome {
         Outcome::Ack { id, .. } => Some(id),
@@ -202,7 +208,9 @@ fn compare(found: &Found, story: &Story, verdict: &mut Verdict) {
         verdict.outsiders.push(format!("{found:?}"));
     }
     match story.answer.as_ref().map(|answer| &answer.outcome) {
-        Some(Outcome::Ack { id, .. }) if *id != found.id => verdict.mismatched.push(format!("{found:?} was acknowledged as {id}")),
+        Some(Outcome::Ack { id, .. }) if !id.is_empty() && *id != found.id => {
+            verdict.mismatched.push(format!("{found:?} was acknowledged as {id}"))
+        }
         Some(outcome @ Outcome::Reject { code }) if outcome.is_final() => verdict.refused_but_found.push(format!("{code}: {found:?}")),
         _ => {}
     }

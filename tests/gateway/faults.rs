@@ -4,14 +4,25 @@
 //! the inbox has been replayed, and the checker (`examples/checker.rs`, `tests/faults`), a process of its own, reads every
 //! partition to its end and holds it against the ledger.
 
+mod backlog;
 mod broker;
+mod clock;
 mod disk;
+mod doors;
 mod firestore;
+mod kafka_door;
 mod ledger;
 mod liar;
+mod link;
 mod load;
+mod nemesis;
+mod otlp_door;
 mod planted;
 mod process;
+mod resources;
+mod store;
+mod three;
+mod topics;
 
 // The checker's own: the log that both must agree about, and the rules, whose tests run here.
 #[allow(dead_code)]
@@ -25,10 +36,11 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::cluster::Cluster;
 use crate::support::gate::{Gate, Setup};
 use crate::support::kafka::Kafka;
 use crate::support::{eventually, full};
@@ -77,9 +89,27 @@ topic = "gamma"
 topic = "forbidden"
 "#;
 
-/// A broker, what a gate is started with, and the ledger of a scenario.
-struct Stage {
-    kafka: Kafka,
+/// Who keeps the records of a scenario.
+trait Brokers {
+    /// Where they are.
+    fn addresses(&self) -> String;
+}
+
+impl Brokers for Kafka {
+    fn addresses(&self) -> String {
+        self.brokers()
+    }
+}
+
+impl Brokers for Cluster {
+    fn addresses(&self) -> String {
+        self.brokers()
+    }
+}
+
+/// A broker or several, what a gate is started with, and the ledger of a scenario.
+struct Stage<B = Kafka> {
+    kafka: B,
     setup: Setup,
     /// Where the inbox's database is.
     inbox: PathBuf,
@@ -96,8 +126,20 @@ impl Stage {
         Self::with(kafka)
     }
 
-    fn with(kafka: Kafka) -> Self {
-        let setup = Setup::new().shipped().config(CONFIG).broker(&kafka);
+    fn kill_broker(&mut self) {
+        self.ledger.broken("broker");
+        self.kafka.kill_9();
+    }
+
+    /// What the gate makes of a broker's return goes on for a while: the window is not closed.
+    async fn restart_broker(&mut self) {
+        self.kafka.restart().await;
+    }
+}
+
+impl<B: Brokers> Stage<B> {
+    fn with(kafka: B) -> Self {
+        let setup = Setup::new().shipped().config(CONFIG).env("REDPANDA_BROKERS", &kafka.addresses());
         Self { kafka, inbox: setup.path("data/inbox.db"), setup, ledger: Ledger::begin(), deadline: NO_HANG }
     }
 
@@ -108,7 +150,7 @@ impl Stage {
 
     /// The same where all that is in the ledger went to these topics.
     async fn verdict_of(&self, topics: &[&str]) -> Verdict {
-        let (brokers, topics, inbox) = (self.kafka.brokers(), topics.join(","), self.inbox.display().to_string());
+        let (brokers, topics, inbox) = (self.kafka.addresses(), topics.join(","), self.inbox.display().to_string());
         let deadline = self.deadline.as_millis().to_string();
         self.ledger.verdict(&["--brokers", &brokers, "--topics", &topics, "--inbox", &inbox, "--deadline-ms", &deadline]).await
     }
@@ -121,20 +163,29 @@ impl Stage {
 
     /// Waits until everything is replayed; nothing was set aside.
     async fn replayed(&self, gate: &Gate) {
-        eventually("the inbox is empty", REPLAYED, async || (status(gate).await["inbox"]["rows"] == 0).then_some(())).await;
+        let until = Instant::now() + REPLAYED;
+        loop {
+            let status = status(gate).await;
+            if status["inbox"]["rows"] == 0 {
+                break;
+            }
+            assert!(Instant::now() < until, "not within {REPLAYED:?}: the inbox is empty: {} {}", status["inbox"], status["sink"]);
+            tokio::time::sleep(Duration::from_millis(20)).await; // Between two looks.
+        }
         assert_eq!(status(gate).await["inbox"]["poison"], 0);
         self.ledger.replayed();
     }
 
-    fn kill_broker(&mut self) {
-        self.ledger.broken("broker");
-        self.kafka.kill_9();
+    /// Waits until the gate trusts the broker.
+    async fn trusted(&self, gate: &Gate) {
+        let closed = async || (status(gate).await["sink"]["breaker"] == "closed").then_some(());
+        eventually("the breaker closes", REPLAYED, closed).await;
     }
+}
 
-    /// What the gate makes of a broker's return goes on for a while: the window is not closed.
-    async fn restart_broker(&mut self) {
-        self.kafka.restart().await;
-    }
+/// A number that `tests/faults/run` gives for the long form of a row, else this one.
+fn asked(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
 
 async fn create_topics(kafka: &Kafka) {

@@ -6,11 +6,12 @@ mod metadata;
 mod outage;
 mod tokens;
 
-use sluicegate::inbox::firestore::client::Client;
+use sluicegate::inbox::firestore::client::{Client, Fault, Written};
 use sluicegate::inbox::firestore::{Config, fs};
 use sluicegate::units::Span;
 
 use super::support::firestore::{DATABASE, Firestore, PROJECT};
+use super::support::{DEADLINE, eventually};
 
 /// The collection of these tests.
 const EVENTS: &str = "events";
@@ -26,8 +27,21 @@ fn settings(firestore: &Firestore) -> Config {
     }
 }
 
-fn client(firestore: &Firestore) -> Client {
-    Client::new(&settings(firestore)).expect("settings without mistakes")
+/// A client that has had an answer already.
+async fn client(firestore: &Firestore) -> Client {
+    let client = Client::new(&settings(firestore)).expect("settings without mistakes");
+    let name = client.name(EVENTS, "none");
+    eventually("an answer", DEADLINE, async || client.get(vec![name.clone()]).await.ok()).await;
+    client
+}
+
+/// Makes a document, and is patient: a busy machine's emulator may take its time for its first call.
+async fn make(client: &Client, id: &str) -> Result<Vec<Written>, Fault> {
+    eventually("an answer", DEADLINE, async || match client.write(vec![create(client, id, 1)]).await {
+        Err(Fault::Slow) => None,
+        answer => Some(answer),
+    })
+    .await
 }
 
 fn document(client: &Client, id: &str, number: i64) -> fs::Document {
@@ -57,7 +71,7 @@ fn by_number(limit: i32) -> fs::StructuredQuery {
     fs::StructuredQuery {
         from: vec![fs::structured_query::CollectionSelector { collection_id: EVENTS.to_owned(), all_descendants: false }],
         order_by: vec![order],
-        limit: Some(limit.into()),
+        limit: Some(limit),
         ..Default::default()
     }
 }

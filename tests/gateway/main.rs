@@ -12,6 +12,7 @@ mod events;
 mod faults;
 mod firestore;
 mod firestore_client;
+mod firestore_drain;
 mod forward;
 mod forward_faults;
 mod http2_frames;

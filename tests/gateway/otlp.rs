@@ -1,7 +1,7 @@
 //! Telemetry by OTLP, on a real broker: what was acknowledged is in the topic as it was sent, on the partition that its trace
 //! belongs on; what could not be taken is to be sent again, and what is wrong for good is named.
 
-mod sender;
+pub(crate) mod sender;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

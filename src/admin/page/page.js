@@ -60,9 +60,18 @@ function table(id, rows, empty) {
   }));
 }
 
+function firestore(f) {
+  if (!f) return ["not in use"];
+  if (f.audit_missing > 0) return [`${many(f.audit_missing, "document")} missing that it had said were stored`, "bad"];
+  if (f.denied) return [`does not let us write: ${f.trouble ?? "credentials refused"}`, "bad"];
+  if (f.trouble) return [f.trouble, "warn"];
+  return [`${count(f.writes_today)} writes today of ${count(f.writes_per_day)}, at most ${count(f.writes_per_second)} a second now`, "good"];
+}
+
 function verdict(s) {
   if (s.phase !== "serving") return ["The gate drains: it finishes what it has and takes nothing new.", "warn"];
   if (!s.ready) return ["The gate is not ready.", "bad"];
+  if (s.inbox.firestore?.denied) return ["Firestore does not let the gate write: look at its credentials.", "bad"];
   if (s.inbox.latched) return ["The inbox is latched by an I/O error; it takes nothing until a restart.", "bad"];
   if (s.sink.breaker === "closed" && s.inbox.rows > 0) return ["Events go to the broker; the inbox is being replayed.", "good"];
   if (s.sink.breaker === "closed") return ["Events go to the broker.", "good"];
@@ -103,9 +112,10 @@ function show(s) {
   write("tier", s.inbox.tier);
   write("held", many(s.inbox.held, "row"));
   write("poison", many(s.inbox.poison, "row"));
-  write("space", `${bytes(s.inbox.bytes)} of ${bytes(s.inbox.budget_bytes)}`);
+  write("space", s.inbox.firestore ? "not bounded here" : `${bytes(s.inbox.bytes)} of ${bytes(s.inbox.budget_bytes)}`);
   meter("space-meter", s.inbox.bytes, s.inbox.budget_bytes);
   write("latched", s.inbox.latched ?? "no");
+  write("firestore", ...firestore(s.inbox.firestore));
 
   table("listeners", s.listeners.map((l) => [l.name, l.address, l.tls]), "none bound");
   const fetched = (i) => (i.age_s == null ? (i.usable ? "configured" : "never") : `${span(i.age_s)} ago${i.stale ? ", stale" : ""}`);

@@ -1,91 +1,18 @@
-//! The inbox read beside its gate, for `sluicegate inbox list`, `show` and `sluicegate trace`: a person's view of the rows.
+//! The disk inbox read beside its gate: a person's view of the rows.
 
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
 
 use crate::event::{Topic, is_called};
 
+use super::super::offline::{self, Entry, Filter, Shown};
 use super::super::row::{self, Content};
 use super::{file, now_ms};
-use crate::records::Record;
-use crate::route::{DocumentName, Routed};
-
-/// A row as a person sees it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Entry {
-    /// The name of its document.
-    pub name: String,
-    /// The event's id.
-    pub id: String,
-    /// Its topic.
-    pub topic: String,
-    /// Its partition; -1: not known yet.
-    pub partition: i32,
-    /// When it was stored, in milliseconds since 1970.
-    pub at_ms: i64,
-    /// `held`: the producer may still deliver it. `ready`: it waits for replay. `poison`: set aside.
-    pub state: &'static str,
-    /// Whether it may be delivered already.
-    pub maybe: bool,
-    /// How often the broker has refused it.
-    pub attempts: u32,
-    /// Why it was set aside.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Bytes of its body.
-    pub bytes: u64,
-}
-
-/// One row with its content.
-#[derive(Debug, Clone, Serialize)]
-pub struct Shown {
-    /// The row.
-    #[serde(flatten)]
-    pub entry: Entry,
-    /// Who sent it.
-    pub principal: String,
-    /// The record of an event.
-    #[serde(flatten)]
-    pub record: Option<ShownRecord>,
-    /// The records of a producer's batch.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub records: Vec<ShownRecord>,
-    /// Why the records, or those behind them, are not shown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unreadable: Option<String>,
-}
-
-/// A record as a person sees it.
-#[derive(Debug, Clone, Serialize)]
-pub struct ShownRecord {
-    /// Its time, in milliseconds since 1970.
-    pub timestamp_ms: i64,
-    /// Its key, as text as far as it is.
-    pub key: Option<String>,
-    /// Its headers, as text as far as they are.
-    pub headers: Vec<(String, Option<String>)>,
-    /// Its value, as text as far as it is; none: a tombstone.
-    pub value: Option<String>,
-}
-
-/// What `show` decompresses of a batch at most.
-const SHOWN_BYTES: usize = 64 << 20;
+use crate::route::DocumentName;
 
 /// Rows that `trace` looks into at most.
 const TRACED: u32 = 1_000;
-
-/// Which rows.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Of this topic alone.
-    pub topic: Option<String>,
-    /// Those set aside alone.
-    pub poison: bool,
-    /// At most so many; 0: all.
-    pub limit: u32,
-}
 
 const ROWS: &str = "SELECT name, topic, partition, at, CASE WHEN not_before > ?2 THEN 'held' ELSE 'ready' END, maybe, attempts, NULL, body, seq FROM rows WHERE (?1 IS NULL OR topic = ?1)";
 const POISON: &str =
@@ -177,40 +104,7 @@ fn content(name: &[u8], topic: &str, partition: i32, body: &[u8]) -> Option<Cont
 
 fn shown(entry: Entry, body: &[u8]) -> Shown {
     let found = content(&hex::decode(&entry.name).unwrap_or_default(), &entry.topic, entry.partition, body);
-    let principal = found.as_ref().map_or_else(String::new, |content| content.principal().to_owned());
-    let mut shown = Shown { entry, principal, record: None, records: Vec::new(), unreadable: None };
-    match found {
-        Some(Content::Event(routed)) => shown.record = Some(of_event(&routed)),
-        Some(Content::Records(records)) => match records.batch().records(SHOWN_BYTES) {
-            Ok(found) => shown.records = found.into_iter().map(of_batch).collect(),
-            Err(bad) => shown.unreadable = Some(bad.to_string()),
-        },
-        None => shown.unreadable = Some(format!("the body is not one of ours: {}", text(body))),
-    }
-    shown
-}
-
-fn of_event(routed: &Routed) -> ShownRecord {
-    ShownRecord {
-        timestamp_ms: routed.timestamp_ms(),
-        key: routed.key().map(|key| text(key)),
-        headers: routed.headers().iter().map(|(name, value)| (name.clone(), Some(text(value)))).collect(),
-        value: Some(text(routed.value())),
-    }
-}
-
-fn of_batch(record: Record) -> ShownRecord {
-    let optional = |bytes: Option<bytes::Bytes>| bytes.map(|bytes| text(&bytes));
-    ShownRecord {
-        timestamp_ms: record.timestamp_ms,
-        key: optional(record.key),
-        headers: record.headers.into_iter().map(|(name, value)| (text(&name), optional(value))).collect(),
-        value: optional(record.value),
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    Shown::of(entry, found.as_ref(), || format!("the body is not one of ours: {}", offline::text(body)))
 }
 
 fn open(dir: &Path) -> Result<Connection, String> {

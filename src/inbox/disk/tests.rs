@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::{Collections, Inbox, not_before_ms};
-use super::offline::Filter;
 use super::*;
 use crate::event::EventId;
+use crate::inbox::offline::Filter;
 use crate::route::{Restored, Routed};
 use crate::units::ByteSize;
 use std::time::Duration;

@@ -58,7 +58,10 @@ impl<C: Calls> Writer<'_, C> {
                 tracing::debug!(%fault, writes = jobs.len(), "a call of the inbox's writer has an unknown outcome");
                 jobs.into_iter().for_each(|job| self.again(job));
             }
-            End::Spent(_) => jobs.into_iter().for_each(|job| self.refuse_or_retry(job, StoreError::Full)),
+            End::Spent(why) => {
+                tracing::debug!(%why, writes = jobs.len(), "a call of the inbox's writer may not be made");
+                jobs.into_iter().for_each(|job| self.refuse_or_retry(job, StoreError::Full));
+            }
         }
     }
 

@@ -46,7 +46,7 @@ impl Auditor {
     /// Whether the next write is read back.
     pub(super) fn picks(&self) -> bool {
         let nth = self.writes.fetch_add(1, Ordering::Relaxed);
-        self.one_in > 0 && (self.probation.load(Ordering::Relaxed) > 0 || nth % self.one_in == 0)
+        self.one_in > 0 && (self.probation.load(Ordering::Relaxed) > 0 || nth.is_multiple_of(self.one_in))
     }
 
     /// These will be read back.

@@ -230,7 +230,10 @@ impl Inner {
             used = Some(token);
             ask(self.transport.stub(), request).await.map_err(|status| Fault::of(&status))
         };
-        let answer = tokio::time::timeout(limit, asked).await.unwrap_or(Err(Fault::Slow)).and_then(read);
+        let timed = tokio::time::timeout(limit, asked).await;
+        // Without a token nothing was sent, however long it took.
+        let late = if used.is_some() { Fault::Slow } else { Fault::Denied("there was no token in time".to_owned()) };
+        let answer = timed.unwrap_or(Err(late)).and_then(read);
         self.ended(answer.as_ref().err(), used.as_ref());
         answer
     }
@@ -294,3 +297,6 @@ fn counted(result: fs::AggregationResult) -> Option<u64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

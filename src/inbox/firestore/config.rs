@@ -9,6 +9,7 @@ use http::Uri;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::route::Documents;
 use crate::units::{Secret, Span};
 
 /// Firestore's own limit on an id, far above what anybody writes.
@@ -99,6 +100,11 @@ impl Config {
     /// The collection of the leases.
     pub fn leases(&self) -> String {
         format!("{}_leases", self.collection)
+    }
+
+    /// What it holds, and where, for the routes.
+    pub fn documents(&self) -> Documents {
+        Documents { source: self.source.clone(), command_collection: self.command_collection.clone(), collection: self.collection.clone() }
     }
 
     /// Where calls go: the emulator, if there is one.

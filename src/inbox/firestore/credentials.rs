@@ -59,7 +59,7 @@ pub struct Credentials {
 enum Source {
     Emulator,
     Account(Account),
-    Metadata(Metadata),
+    Metadata(Box<Metadata>),
 }
 
 #[derive(Debug, Default)]
@@ -126,7 +126,7 @@ impl Credentials {
                 let json = std::fs::read_to_string(path).map_err(|error| at(&error))?;
                 Source::Account(Account::read(&Secret::new(json)).map_err(|fault| at(&fault))?)
             }
-            (None, None) => Source::Metadata(Metadata::new(&config.metadata_host)),
+            (None, None) => Source::Metadata(Box::new(Metadata::new(&config.metadata_host))),
         };
         Ok(Self { source, state: Mutex::default(), turn: tokio::sync::Mutex::default(), discarded: Notify::new() })
     }
@@ -211,7 +211,9 @@ impl Credentials {
         match fetched.and_then(|fetched| Token::new(&fetched, state.fetched)) {
             Ok(token) => {
                 state.token = Some(token);
-                state.failed = None;
+                if state.failed.take().is_some() {
+                    tracing::info!("there is a token for Firestore again");
+                }
                 true
             }
             Err(words) => {

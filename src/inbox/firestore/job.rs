@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use super::call::Calls;
 use super::queue::Command;
 use super::{Collections, fs, proto};
+use crate::document;
 use crate::gate::TopicPartition;
 use crate::inbox::row::{Content, Parcel};
 use crate::inbox::{Settlement, StoreError, Stored, now_ms};
-use crate::route::DocumentName;
+use crate::route::{DocumentName, Kept, Routed};
 
 /// A report may come so long after its row's time.
 const GRACE: Duration = Duration::from_secs(60);
@@ -125,7 +126,7 @@ impl Job {
         let Some(deposit) = &self.deposit else { return Drawn::Nothing };
         let path = self.path(calls);
         match &self.work {
-            Work::Insert { parcel, .. } => match forms.fields(parcel, deposit.gated) {
+            Work::Insert { parcel, .. } => match forms.fields(parcel) {
                 Ok(fields) => Drawn::Write(proto::create(path, fields)),
                 Err(why) => Drawn::Never(why),
             },
@@ -139,14 +140,28 @@ impl Job {
 impl Forms {
     fn deposit(&self, parcel: &Parcel) -> Deposit {
         let lane = parcel.owed.lane().clone();
-        Deposit { collection: self.collections.of(&lane.0).to_owned(), gated: true, lane }
+        match command_of(parcel) {
+            Some((_, collection)) => Deposit { collection: collection.to_string(), gated: false, lane },
+            None => Deposit { collection: self.collections.of(&lane.0).to_owned(), gated: true, lane },
+        }
     }
 
-    fn fields(&self, parcel: &Parcel, gated: bool) -> Result<proto::Fields, String> {
-        match &parcel.content {
-            Content::Event(_) | Content::Records(_) if gated => Ok(proto::general(parcel, &self.instance, now_ms())),
-            Content::Event(_) | Content::Records(_) => Err(self.source.clone()),
-        }
+    fn fields(&self, parcel: &Parcel) -> Result<proto::Fields, String> {
+        let Some((routed, collection)) = command_of(parcel) else { return Ok(proto::general(parcel, &self.instance, now_ms())) };
+        let fields = document::command(routed.value(), &self.source, document::Name::hashed(collection));
+        // Where in it, nobody is told: that would be its own words.
+        fields.map(proto::fields).map_err(|_| "a document cannot hold this command".to_owned())
+    }
+}
+
+/// A command, and the collection that somebody else drains.
+fn command_of(parcel: &Parcel) -> Option<(&Routed, &str)> {
+    match &parcel.content {
+        Content::Event(routed) => match routed.kept() {
+            Some(Kept::Command { collection }) => Some((routed, collection)),
+            Some(Kept::General { .. }) | None => None,
+        },
+        Content::Records(_) => None,
     }
 }
 

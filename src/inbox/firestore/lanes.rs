@@ -11,11 +11,12 @@ mod change;
 pub(super) mod query;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::client::Fault;
@@ -52,7 +53,7 @@ pub struct Lanes {
     /// Delivered, and not deleted.
     left_over: Mutex<HashMap<DocumentName, TopicPartition>>,
     /// Whether a look has succeeded.
-    looked: AtomicBool,
+    looked: watch::Sender<bool>,
     /// What a row took of late.
     row_bytes: AtomicUsize,
     aside: AtomicU64,
@@ -65,7 +66,7 @@ impl Lanes {
             leases,
             found: Mutex::default(),
             left_over: Mutex::default(),
-            looked: AtomicBool::new(false),
+            looked: watch::Sender::new(false),
             row_bytes: AtomicUsize::new(MAX_BYTES / MAX_ROWS),
             aside: AtomicU64::new(0),
         }
@@ -171,10 +172,11 @@ impl Firestore {
         while signal.phase() < Phase::Storing {
             let now = Instant::now();
             // Where nothing replays in the background, a request's own look comes first; but the gates want to know.
-            let wanted = self.shared.config.replay == ReplayWhen::Background || !self.shared.lanes.looked.load(Ordering::Acquire);
+            let wanted = self.shared.config.replay == ReplayWhen::Background || !*self.shared.lanes.looked.borrow();
             if now >= look && wanted {
                 self.look().await;
-                look = Instant::now() + LOOK_EVERY;
+                let looked = *self.shared.lanes.looked.borrow();
+                look = Instant::now() + if looked { LOOK_EVERY } else { LOOK_PAST_EVERY };
             } else {
                 self.look_past().await;
             }
@@ -188,6 +190,12 @@ impl Firestore {
                 () = tokio::time::sleep(LOOK_PAST_EVERY) => {}
             }
         }
+    }
+
+    /// Waits until a first look has closed the gates of what waits already.
+    pub(in crate::inbox) async fn has_looked(&self) {
+        // It never fails: the sender is ours.
+        let _ = self.shared.lanes.looked.subscribe().wait_for(|looked| *looked).await;
     }
 
     /// Lets others have what we would have replayed; for the drain.
@@ -221,7 +229,7 @@ impl Firestore {
     async fn looked(&self, found: HashMap<TopicPartition, Vec<String>>) {
         let lanes: Vec<TopicPartition> = found.keys().cloned().collect();
         *self.shared.lanes.found() = found;
-        if self.shared.lanes.looked.swap(true, Ordering::AcqRel) {
+        if *self.shared.lanes.looked.borrow() {
             return;
         }
         for lane in &lanes {
@@ -234,6 +242,7 @@ impl Firestore {
         if !lanes.is_empty() {
             tracing::info!(lanes = lanes.len(), "Firestore holds rows of an earlier time: they go before what comes now");
         }
+        self.shared.lanes.looked.send_replace(true);
     }
 
     /// The last arrival in a lane; now, where that cannot be told.

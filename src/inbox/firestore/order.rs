@@ -57,6 +57,19 @@ pub fn range_of_topic(topic: &Topic) -> (String, String) {
     (format!("{topic}/"), format!("{topic}0"))
 }
 
+/// From and to of the rows of a topic, or of all, that wait or are set aside.
+pub fn reach(topic: Option<&Topic>, is_aside: bool) -> (String, String) {
+    match (is_aside, topic) {
+        (false, None) => (FIRST.to_owned(), LAST.to_owned()),
+        (true, None) => (ASIDE.0.to_owned(), ASIDE.1.to_owned()),
+        (false, Some(topic)) => range_of_topic(topic),
+        (true, Some(topic)) => {
+            let (from, to) = range_of_topic(topic);
+            (aside(&from), aside(&to))
+        }
+    }
+}
+
 /// A partition that is not known yet is -1.
 fn numbered(partition: i32) -> i64 {
     (i64::from(partition) + 1).max(0)

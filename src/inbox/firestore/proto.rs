@@ -11,7 +11,7 @@ use super::fs::value::ValueType;
 use super::fs::write::Operation;
 use super::{fs, order};
 use crate::document;
-use crate::event::{EventId, Headers, Topic};
+use crate::event::{EventId, Headers};
 use crate::gate::TopicPartition;
 use crate::inbox::row::{self, Content, Parcel, Place, Row};
 use crate::route::{DocumentName, Restored, Routed, RoutedRecords};
@@ -260,9 +260,4 @@ fn bytes(of: Bytes) -> fs::Value {
 fn map<const N: usize>(of: [(&str, fs::Value); N]) -> fs::Value {
     let fields = of.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     value(ValueType::MapValue(fs::MapValue { fields }))
-}
-
-/// Which topic a document of the general shape is of.
-pub fn topic_of(fields: &Fields) -> Option<Topic> {
-    Topic::new(text_of(fields, "topic")?).ok()
 }

@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::answer::Tally;
-use super::audit::Auditor;
+use super::audit::{Audit, Auditor};
 use super::job::Forms;
+use super::pacer::Pace;
 use super::queue::{Command, Queue};
 use super::writer::{Desk, Writer};
 use super::{Collections, Config, Firestore, Shared};
@@ -18,6 +20,18 @@ use crate::route::DocumentName;
 
 /// Bytes of rows that may wait for their answer.
 const QUEUE_BYTES: usize = 64 << 20;
+
+/// What an operator wants to know of Firestore at a moment.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Numbers {
+    /// What went wrong last, if nothing has gone well since.
+    pub trouble: Option<String>,
+    /// How much it is asked to do.
+    #[serde(flatten)]
+    pub pace: Pace,
+    /// What came of reading back what it has said.
+    pub audit: Audit,
+}
 
 /// The writer's things, and its task.
 #[derive(Debug)]
@@ -43,6 +57,9 @@ impl Writing {
 
 impl Firestore {
     pub(in crate::inbox) fn start(&self, drain: &Drain) {
+        if let Some(emulator) = &self.shared.config.emulator {
+            tracing::warn!(emulator, "the inbox is a Firestore emulator: nothing that is acknowledged from it is durable");
+        }
         let (client, signal) = (self.shared.client.clone(), drain.signal());
         tokio::spawn(async move { client.start(signal).await });
         let writer = tokio::spawn(write(Arc::clone(&self.shared)));
@@ -52,7 +69,7 @@ impl Firestore {
     }
 
     pub(in crate::inbox) fn takes(&self) -> bool {
-        self.shared.pacer.takes()
+        self.shared.pacer.takes() && self.shared.client.has_token()
     }
 
     pub(in crate::inbox) fn store(&self, parcel: Parcel) -> Result<oneshot::Receiver<Result<Stored, StoreError>>, StoreError> {
@@ -75,7 +92,12 @@ impl Firestore {
             poison: self.shared.lanes.aside(),
             stored: writing.tally.stored(),
             queued_bytes: writing.queue.bytes() as u64,
-            full: !self.shared.pacer.takes(),
+            full: !self.takes(),
+            firestore: Some(Numbers {
+                trouble: self.shared.client.last_error(),
+                pace: self.shared.pacer.snapshot(),
+                audit: writing.auditor.snapshot(),
+            }),
             ..Snapshot::default()
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::firestore::stage::with_firestore;
 use crate::support::faulty_firestore::FaultyFirestore;
 use crate::support::firestore::{DATABASE, Firestore, PROJECT};
+use crate::support::firestore_caller::warm;
 use crate::support::gate::Gate;
 use crate::support::{DEADLINE, eventually};
 
@@ -36,6 +37,7 @@ struct Clouded {
 impl Clouded {
     async fn new() -> Option<Self> {
         let firestore = Firestore::start().await?;
+        warm(&firestore).await;
         let faulty = FaultyFirestore::before(&firestore.address()).await;
         let mut stage = Stage::new().await;
         stage.setup = with_firestore(stage.setup.clone(), &faulty.address());
@@ -93,8 +95,13 @@ fn assert_all_refused(refused: &[String]) {
     assert!(!refused.is_empty() && other.is_empty(), "{} refused, {other:?}", refused.len());
 }
 
-/// What the gate says of its inbox's trouble.
-async fn alarm(gate: &Gate) -> Option<String> {
-    let inbox = status(gate).await["inbox"].clone();
-    inbox["alarm"].as_str().map(str::to_owned)
+/// That Firestore does not let the gate write, as it says itself.
+async fn denied(gate: &Gate) -> Option<String> {
+    let firestore = status(gate).await["inbox"]["firestore"].clone();
+    (firestore["denied"] == true).then(|| firestore["trouble"].to_string())
+}
+
+/// How many documents the gate has found to be missing.
+async fn missing(gate: &Gate) -> Option<u64> {
+    status(gate).await["inbox"]["firestore"]["audit_missing"].as_u64().filter(|missing| *missing > 0)
 }

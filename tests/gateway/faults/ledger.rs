@@ -3,6 +3,7 @@
 //! What always holds: what is promised is judged by the checker, a program of its own that reads the log, the broker and
 //! the inbox; kept in memory is only what a scenario waits for.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -125,12 +126,22 @@ impl Ledger {
         self.accepted().by_inbox.iter().filter_map(|at| at.checked_duration_since(since)).min()
     }
 
+    /// The log as it is now, in a file of its own.
+    pub fn snapshot(&self, to: &Path) {
+        std::fs::copy(self.dir.path().join("attempts.jsonl"), to).expect("files of ours");
+    }
+
     /// What the checker says. `where_to_look`: its arguments beside the log.
     pub async fn verdict(&self, where_to_look: &[&str]) -> Verdict {
+        Self::verdict_of(&self.dir.path().join("attempts.jsonl"), where_to_look).await
+    }
+
+    /// The same of a log that was copied earlier.
+    pub async fn verdict_of(log: &Path, where_to_look: &[&str]) -> Verdict {
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_sluicegate")).with_file_name("examples").join("checker");
         assert!(program.is_file(), "no {}: `cargo build --release --example checker` makes it", program.display());
         let mut checker = Command::new(program);
-        checker.arg("--json").arg("--log").arg(self.dir.path().join("attempts.jsonl")).args(where_to_look);
+        checker.arg("--json").arg("--log").arg(log).args(where_to_look);
         let ran = tokio::task::spawn_blocking(move || checker.output()).await.expect("no panic").expect("the checker can be started");
         let said = String::from_utf8_lossy(&ran.stdout);
         let verdict: Verdict = serde_json::from_str(&said)

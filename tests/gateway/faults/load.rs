@@ -88,12 +88,20 @@ pub struct Tally {
     pub answered: usize,
     /// The longest time that an answer took, by our own clock.
     pub slowest: Took,
+    /// How long each answer took.
+    pub times: Vec<Duration>,
     /// Answers that refuse an event which was not meant to be refused.
     pub refused: Vec<String>,
     /// Those that had to refuse it, because the machine stood still until their deadline was over.
     pub held_up: usize,
     /// Requests without an answer.
     pub errors: Vec<String>,
+}
+
+/// The time within which 99 of 100 are.
+pub fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get((times.len() * 99 / 100).min(times.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
 /// Senders at work.
@@ -115,6 +123,12 @@ impl Load {
             rate: 0,
             largest,
         }
+    }
+
+    /// Senders with numbers from this one on, where others are at work beside them.
+    pub fn numbered_from(mut self, first: usize) -> Self {
+        self.senders.iter_mut().for_each(|sender| sender.number += first);
+        self
     }
 
     /// At about this many events a second.
@@ -166,6 +180,7 @@ impl Load {
             self.senders.push(sender);
             all.answered += tally.answered;
             all.slowest = all.slowest.max(tally.slowest);
+            all.times.extend(tally.times);
             all.held_up += tally.held_up;
             all.refused.extend(tally.refused);
             all.errors.extend(tally.errors);
@@ -210,6 +225,7 @@ impl Line {
                     tally.answered += 1;
                     let took = watch.read();
                     tally.slowest = tally.slowest.max(took);
+                    tally.times.push(took.whole);
                     note(&self.ledger, &names, &answer, took, &mut tally);
                     if !outsider && answer.header("connection") == Some("close") {
                         break; // The gate asks its client to go elsewhere.
@@ -217,7 +233,12 @@ impl Line {
                 }
                 Err(error) => {
                     let took = watch.read();
-                    names.iter().for_each(|name| self.ledger.outcome(name, Outcome::Unknown { why: error.clone() }, took));
+                    // Where nobody is there to connect to, nothing was sent.
+                    let outcome = match is_nobody_there(&error) {
+                        true => Outcome::Reject { code: "unavailable".to_owned() },
+                        false => Outcome::Unknown { why: error.clone() },
+                    };
+                    names.iter().for_each(|name| self.ledger.outcome(name, outcome.clone(), took));
                     tally.errors.push(format!("after {took}: {error}"));
                     break;
                 }
@@ -300,6 +321,11 @@ fn note(ledger: &Ledger, names: &[Name], answer: &Answer, took: Took, tally: &mu
         }
     }
     names.iter().zip(outcomes).for_each(|(name, outcome)| ledger.outcome(name, outcome, took));
+}
+
+/// Whether a client's error says that it was never connected.
+pub fn is_nobody_there(error: &str) -> bool {
+    error.contains("Error(Connect")
 }
 
 /// The inbox has the rest of the answer's deadline for its commit. A refusal is honest when the deadline is over, and the

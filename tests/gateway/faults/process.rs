@@ -9,7 +9,7 @@ use crate::support::wire::Wire;
 use crate::support::{DEADLINE, eventually};
 
 use super::ledger::{Ledger, Name};
-use super::load::{Dice, Load, Tally, outcome, seed};
+use super::load::{Dice, Load, Tally, is_nobody_there, outcome, seed};
 use super::{Stage, attempt, rounds, seen, token};
 
 /// What a stop may take, less what the machine was late by.
@@ -112,6 +112,67 @@ async fn a_gate_that_is_asked_to_stop_answers_every_request_that_it_has() {
     stage.replayed(&gate).await;
     let verdict = stage.verdict().await;
     seen("F21", &format!("{rounds} stops, the slowest {slowest}, every request answered: {verdict}"));
+    verdict.assert_clean();
+    assert_eq!(verdict.unknown, 0, "every request is answered");
+}
+
+/// Scenario: two gates with an inbox each before one broker; one after the other is asked to stop under load and started
+/// again, as in a rolling restart, while the other one serves; once with a frozen broker.
+/// Guarantees: each stop is in time and answers every request; nothing that either accepted is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_of_two_gates_answers_every_request_and_loses_nothing() {
+    let stage = Stage::new().await;
+    let brokers = stage.kafka.brokers();
+    let other = crate::support::gate::Setup::new().shipped().config(super::CONFIG).env("REDPANDA_BROKERS", &brokers);
+    let setups = [&stage.setup, &other].map(|setup| setup.clone().env("SLUICEGATE__DRAIN__LIMIT", "60s"));
+    let seed = seed("rolling restart");
+    let (mut gates, mut loads, mut running) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, setup) in setups.iter().enumerate() {
+        let gate = setup.start().await;
+        let load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed ^ place as u64);
+        loads.push(load.numbered_from(place * 16).rate(300));
+        running.push(Some(loads[place].start(&gate, None)));
+        gates.push(gate);
+    }
+    let mut slowest = Took::default();
+    let rounds = rounds(2, 10);
+    for round in 0..2 * rounds {
+        let place = round % 2;
+        let frozen = round % 4 == 3;
+        stage.acked(stage.ledger.acked() + 300).await;
+        if frozen {
+            stage.ledger.broken("broker frozen");
+            stage.kafka.stop();
+        }
+        let watch = Stopwatch::start();
+        gates[place].sigterm();
+        let tally = loads[place].join(running[place].as_mut().expect("they send")).await;
+        let status = gates[place].wait(DEADLINE).await;
+        let took = watch.read();
+        // A sender that was at rest when its connection was closed finds nobody there, and has sent nothing.
+        let cut_off: Vec<_> = tally.errors.iter().filter(|error| !is_nobody_there(error)).collect();
+        assert_eq!((status.code(), cut_off.len(), tally.refused.len()), (Some(0), 0, 0), "{cut_off:?} {:?}", tally.refused);
+        assert!(took.own() <= STOP, "{took}");
+        slowest = slowest.max(took);
+        if frozen {
+            stage.kafka.cont();
+        }
+        gates[place] = setups[place].start().await;
+        running[place] = Some(loads[place].start(&gates[place], None));
+        if frozen {
+            stage.trusted(&gates[1 - place]).await;
+            stage.ledger.healed("broker frozen");
+        }
+    }
+    for (load, running) in loads.iter_mut().zip(running.into_iter().flatten()) {
+        let tally = load.end(running).await;
+        assert_eq!((tally.errors.len(), tally.refused.len()), (0, 0), "{tally:?}");
+    }
+    for gate in &gates {
+        stage.replayed(gate).await;
+    }
+    let verdict = stage.verdict().await;
+    seen("F31", &format!("{rounds} rolling restarts of two gates, the slowest stop {slowest}, every request answered: {verdict}"));
     verdict.assert_clean();
     assert_eq!(verdict.unknown, 0, "every request is answered");
 }

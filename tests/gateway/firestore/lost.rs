@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::json;
 
 use crate::support::eventually;
-use crate::support::faulty_firestore::{INVALID_ARGUMENT, Loss, Times};
+use crate::support::faulty_firestore::{DELETES, INVALID_ARGUMENT, Loss, Times, UNAVAILABLE};
 
 use super::stage::{REPLAYED, Stage, status, store};
 
@@ -71,12 +71,12 @@ async fn rows_that_cannot_be_deleted_for_a_while_are_not_sent_again_and_again() 
     for n in 0..20 {
         store(&gate, &token, "events", &format!("{{\"key\":\"k\",\"data\":{n}}}")).await;
     }
-    stage.faulty.fail("BatchWrite", crate::support::faulty_firestore::UNAVAILABLE, "away", Times::UntilHealed);
+    stage.faulty.fail(DELETES, UNAVAILABLE, "away", Times::UntilHealed);
     stage.kafka.restart().await;
     let delivered = async || (stage.kafka.consume_all("events").await.len() >= 20).then_some(());
     eventually("all is delivered", REPLAYED, delivered).await;
-    let calls = stage.faulty.count("BatchWrite");
-    let tried = async || (stage.faulty.count("BatchWrite") >= calls + 5).then_some(());
+    let calls = stage.faulty.count(DELETES);
+    let tried = async || (stage.faulty.count(DELETES) >= calls + 5).then_some(());
     eventually("it is tried to delete them", REPLAYED, tried).await;
     assert_eq!(stage.rows().await.len(), 20);
     stage.faulty.heal();

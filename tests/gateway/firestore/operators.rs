@@ -122,7 +122,7 @@ async fn what_the_broker_refuses_for_good_is_set_aside_and_can_be_sent_again() {
 
 /// A token for operators.
 async fn admin_token(gate: &Gate) -> String {
-    gate.token(&["--sub", "operator", "--grants", "admin"]).await
+    gate.token(&["--sub", "operator", "--admin"]).await
 }
 
 /// Scenario: the replay is asked for and not done in the background, as where no processor is there between requests; rows

@@ -2,76 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use googleapis_tonic_google_firestore_v1::google::firestore::v1::precondition::ConditionType;
-use googleapis_tonic_google_firestore_v1::google::firestore::v1::value::ValueType;
-use googleapis_tonic_google_firestore_v1::google::firestore::v1::write::Operation;
-use googleapis_tonic_google_firestore_v1::google::firestore::v1::{
-    BatchWriteRequest, BatchWriteResponse, Document, Precondition, Value as Typed, Write,
-};
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use prost::Message;
 use serde_json::json;
 
 use crate::support::faulty_firestore::{ABORTED, ANY, FaultyFirestore, Lie, Loss, RESOURCE_EXHAUSTED, Times, UNAUTHENTICATED};
 use crate::support::firestore::{DATABASE, Firestore, PROJECT};
+use crate::support::firestore_caller::Caller;
 use crate::support::platform_reader::{COMMANDS, DEAD_LETTERS, PlatformReader};
-
-const BATCH_WRITE: &str = "/google.firestore.v1.Firestore/BatchWrite";
-
-/// A caller by gRPC, written by hand: the code of a status (0 is fine), and the message where there is one.
-struct Caller(Pool<HttpConnector, Full<Bytes>>, String);
-
-impl Caller {
-    fn of(address: &str) -> Self {
-        Self(Pool::builder(TokioExecutor::new()).http2_only(true).build_http(), format!("http://{address}"))
-    }
-
-    async fn call(&self, path: &str, message: &impl Message) -> Result<(i32, Bytes), String> {
-        let mut framed = BytesMut::new();
-        framed.put_u8(0);
-        framed.put_u32(u32::try_from(message.encoded_len()).expect("small"));
-        message.encode(&mut framed).expect("there is room");
-        let request = Request::post(format!("{}{path}", self.1)).header("content-type", "application/grpc").header("te", "trailers");
-        let request = request.header("authorization", "Bearer owner").body(Full::new(framed.freeze())).expect("a request");
-        let answer: Response<Incoming> = self.0.request(request).await.map_err(|error| format!("{error:?}"))?;
-        let code = |headers: &HeaderMap| Some(headers.get("grpc-status")?.to_str().ok()?.parse::<i32>().expect("a number"));
-        let head = code(answer.headers());
-        let body = answer.into_body().collect().await.map_err(|error| format!("{error:?}"))?;
-        let trailing = body.trailers().and_then(code);
-        Ok((head.or(trailing).expect("a status"), body.to_bytes()))
-    }
-
-    /// Creates these documents; the code of the call, or of each write.
-    async fn create(&self, ids: &[&str]) -> Result<Vec<i32>, String> {
-        let (code, message) = self.call(BATCH_WRITE, &creates(ids)).await?;
-        if code != 0 {
-            return Ok(vec![code]);
-        }
-        let answer = BatchWriteResponse::decode(&message[5..]).expect("an answer");
-        assert_eq!(answer.write_results.len(), ids.len());
-        Ok(answer.status.iter().map(|status| status.code).collect())
-    }
-}
-
-fn creates(ids: &[&str]) -> BatchWriteRequest {
-    let database = format!("projects/{PROJECT}/databases/{DATABASE}");
-    let create = |id: &&str| Write {
-        operation: Some(Operation::Update(Document {
-            name: format!("{database}/documents/things/{id}"),
-            fields: [("n".to_owned(), Typed { value_type: Some(ValueType::IntegerValue(1)) })].into_iter().collect(),
-            ..Document::default()
-        })),
-        current_document: Some(Precondition { condition_type: Some(ConditionType::Exists(false)) }),
-        ..Write::default()
-    };
-    BatchWriteRequest { database: database.clone(), writes: ids.iter().map(create).collect(), ..BatchWriteRequest::default() }
-}
 
 async fn ids(firestore: &Firestore, collection: &str) -> Vec<String> {
     let name = |document: &serde_json::Value| document["name"].as_str().expect("a name").rsplit('/').next().expect("an id").to_owned();

@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::support::faulty_firestore::FaultyFirestore;
 use crate::support::firestore::{DATABASE, Firestore, PROJECT};
+use crate::support::firestore_caller::warm;
 use crate::support::gate::{Gate, Setup};
 use crate::support::kafka::Kafka;
 use crate::support::platform_reader::PlatformReader;
@@ -43,6 +44,7 @@ impl Stage {
     /// With a broker that has these topics; none, and a word about it, without an emulator.
     pub async fn new(topics: &[(&str, i32)], config: &str) -> Option<Self> {
         let firestore = Firestore::start().await?;
+        warm(&firestore).await;
         let faulty = FaultyFirestore::before(&firestore.address()).await;
         let kafka = Kafka::start().await;
         for (topic, partitions) in topics {

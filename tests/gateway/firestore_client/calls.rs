@@ -15,7 +15,7 @@ async fn made(client: &Client, numbers: std::ops::Range<i64>) {
 #[tokio::test]
 async fn each_write_of_a_call_has_a_fate_of_its_own() {
     let Some(firestore) = Firestore::start().await else { return };
-    let client = client(&firestore);
+    let client = client(&firestore).await;
     assert_eq!(client.write(Vec::new()).await, Ok(Vec::new()));
     made(&client, 1..2).await;
     let stale = fs::precondition::ConditionType::UpdateTime(sluicegate::inbox::firestore::Timestamp { seconds: 1, nanos: 0 });
@@ -40,7 +40,7 @@ async fn each_write_of_a_call_has_a_fate_of_its_own() {
 #[tokio::test]
 async fn the_time_that_a_write_was_answered_with_is_a_condition_that_holds() {
     let Some(firestore) = Firestore::start().await else { return };
-    let client = client(&firestore);
+    let client = client(&firestore).await;
     let results = client.write(vec![create(&client, "a", 1)]).await.expect("an answer");
     let [Written::Ok(Some(time))] = results[..] else { panic!("{results:?}") };
     let unchanged = fs::precondition::ConditionType::UpdateTime(time);
@@ -52,7 +52,7 @@ async fn the_time_that_a_write_was_answered_with_is_a_condition_that_holds() {
 #[tokio::test]
 async fn documents_come_in_the_order_asked_and_what_is_missing_is_none() {
     let Some(firestore) = Firestore::start().await else { return };
-    let client = client(&firestore);
+    let client = client(&firestore).await;
     made(&client, 1..4).await;
     let names = ["0003", "none", "0001", "0003"].map(|id| client.name(EVENTS, id));
     let found = client.get(names.to_vec()).await.expect("an answer");
@@ -64,7 +64,7 @@ async fn documents_come_in_the_order_asked_and_what_is_missing_is_none() {
 #[tokio::test]
 async fn a_query_keeps_its_order_and_its_limit_and_a_count_counts() {
     let Some(firestore) = Firestore::start().await else { return };
-    let client = client(&firestore);
+    let client = client(&firestore).await;
     assert_eq!(client.query(by_number(10)).await, Ok(Vec::new()));
     assert_eq!(client.count(by_number(10)).await, Ok(0));
     made(&client, 1..501).await;
@@ -76,7 +76,7 @@ async fn a_query_keeps_its_order_and_its_limit_and_a_count_counts() {
 #[tokio::test]
 async fn a_query_reads_no_more_bytes_than_it_should() {
     let Some(firestore) = Firestore::start().await else { return };
-    let client = client(&firestore);
+    let client = client(&firestore).await;
     for number in 0..8 {
         let large = write(fs::write::Operation::Update(large(&client, number)), None);
         let results = client.write(vec![large]).await.expect("an answer");
@@ -89,7 +89,7 @@ async fn a_query_reads_no_more_bytes_than_it_should() {
 #[tokio::test]
 async fn a_call_that_can_never_be_right_is_said_to_be_wrong() {
     let Some(firestore) = Firestore::start().await else { return };
-    let client = client(&firestore);
+    let client = client(&firestore).await;
     let twice = vec![create(&client, "a", 1), create(&client, "a", 1)];
     let fault = client.write(twice).await.expect_err("a name twice");
     assert!(matches!(fault, Fault::Invalid(_)) && !fault.is_unknown(), "{fault:?}");

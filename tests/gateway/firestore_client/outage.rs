@@ -30,7 +30,10 @@ async fn write(client: &Client, id: &str) -> Result<Vec<Written>, Fault> {
 
 async fn is_back(client: &Client, id: &str) {
     eventually("it writes again", DEADLINE, async || match write(client, id).await {
-        Ok(results) => Some(assert!(matches!(results[..], [Written::Ok(_) | Written::AlreadyExists]), "{results:?}")),
+        Ok(results) => {
+            assert!(matches!(results[..], [Written::Ok(_) | Written::AlreadyExists]), "{results:?}");
+            Some(())
+        }
         Err(fault) => {
             assert!(fault.is_unknown(), "{fault:?}");
             None

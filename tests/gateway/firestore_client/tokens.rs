@@ -11,7 +11,7 @@ use sluicegate::units::Secret;
 use super::super::support::firestore::Firestore;
 use super::super::support::stopwatch::Stopwatch;
 use super::super::support::{DEADLINE, eventually, free_port};
-use super::create;
+use super::make;
 use super::metadata::{Handed, Metadata};
 
 const OWNER: Handed = Some(("owner", 3_600));
@@ -30,19 +30,15 @@ async fn client(firestore: &Firestore, metadata: &Metadata) -> Client {
     tokio::task::spawn_blocking(move || Client::new(&config)).await.expect("no panic").expect("settings without mistakes")
 }
 
-async fn write(client: &Client, id: &str) -> Result<Vec<Written>, Fault> {
-    client.write(vec![create(client, id, 1)]).await
-}
-
 async fn writes(client: &Client, id: &str) {
-    let results = write(client, id).await.expect("it is let in");
-    assert!(matches!(results[..], [Written::Ok(_)]), "{results:?}");
+    let results = make(client, id).await.expect("it is let in");
+    assert!(matches!(results[..], [Written::Ok(_) | Written::AlreadyExists]), "{results:?}");
 }
 
 #[tokio::test]
 async fn the_emulator_is_told_that_its_owner_comes() {
     let Some(firestore) = Firestore::start_with_rules().await else { return };
-    writes(&super::client(&firestore), "a").await;
+    writes(&super::client(&firestore).await, "a").await;
 }
 
 #[tokio::test]
@@ -62,7 +58,7 @@ async fn a_token_that_is_not_taken_is_thrown_away_and_another_one_is_fetched() {
     let Some(firestore) = Firestore::start_with_rules().await else { return };
     let metadata = Metadata::start(&[STRANGER, OWNER]).await;
     let client = client(&firestore, &metadata).await;
-    let fault = write(&client, "a").await.expect_err("a stranger's token");
+    let fault = make(&client, "a").await.expect_err("a stranger's token");
     assert!(matches!(fault, Fault::Denied(_)) && !fault.is_unknown(), "{fault:?}");
     assert!(!client.has_token());
     assert!(client.last_error().is_some_and(|error| error.contains("PermissionDenied") && !error.contains("eyJ")));
@@ -77,7 +73,7 @@ async fn who_is_never_let_in_does_not_ask_for_token_after_token() {
     let client = client(&firestore, &metadata).await;
     let watch = Stopwatch::start();
     for _ in 0..20 {
-        assert!(matches!(write(&client, "a").await, Err(Fault::Denied(_))));
+        assert!(matches!(make(&client, "a").await, Err(Fault::Denied(_))));
     }
     // One at first, one for that thrown away, and one for each 5 s that this has taken.
     let allowed = 2 + usize::try_from(watch.read().whole.as_secs() / 5).expect("a few");
@@ -112,7 +108,7 @@ async fn a_metadata_server_that_fails_is_asked_again_and_its_fault_is_told_until
     let Some(firestore) = Firestore::start_with_rules().await else { return };
     let metadata = Metadata::start(&[None, None, OWNER]).await;
     let client = client(&firestore, &metadata).await;
-    let fault = write(&client, "a").await.expect_err("no token");
+    let fault = make(&client, "a").await.expect_err("no token");
     assert!(matches!(fault, Fault::Denied(_)) && !fault.is_unknown(), "{fault:?}");
     assert!(client.last_error().is_some_and(|error| error.contains("503")), "{:?}", client.last_error());
     let drain = Drain::default();
@@ -148,7 +144,7 @@ async fn no_token_and_no_key_shows_itself() {
     let Some(firestore) = Firestore::start_with_rules().await else { return };
     let metadata = Metadata::start(&[Some(("canary", 3_600))]).await;
     let client = client(&firestore, &metadata).await;
-    let fault = write(&client, "a").await.expect_err("a token of nobody");
+    let fault = make(&client, "a").await.expect_err("a token of nobody");
     assert!(!format!("{client:?} {fault:?} {:?}", client.last_error()).contains("canary"));
     let config = Config { service_account_json: Secret::new(r#"{"type":"canary""#), ..settings(&firestore, &metadata) };
     let mistake = Client::new(&config).expect_err("no JSON");

@@ -11,7 +11,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::kafka::java;
+use super::kafka::{acl, java};
 use super::kafka_read::{Reader, Record};
 use super::narrow::Narrow;
 use super::process::Process;
@@ -128,11 +128,8 @@ impl Cluster {
 
     /// From now on the user may not write to a topic (at the brokers themselves; a gate has grants of its own).
     pub async fn deny(&self, topic: &str) {
-        let mut tool = java(128);
-        tool.arg("org.apache.kafka.tools.AclCommand").args(["--bootstrap-server", &self.brokers(), "--add", "--topic", topic]);
-        tool.args(["--deny-principal", &format!("User:{USER}"), "--operation", "Write"]);
-        let output = tokio::task::spawn_blocking(move || tool.output()).await.expect("no panic").expect("there is a Java");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let user = format!("User:{USER}");
+        acl(&self.brokers(), &["--add", "--topic", topic, "--deny-principal", &user, "--operation", "Write"]).await;
     }
 
     /// Every record of a topic, partition by partition, each in order.
@@ -145,6 +142,29 @@ impl Cluster {
         let what = format!("{records} records in each of {topics:?}");
         let reader = self.reader();
         eventually(&what, START_DEADLINE, async || (reader.fewest(topics).await >= records).then_some(())).await;
+    }
+
+    /// The same with so many replicas as asked for.
+    pub async fn create_topic_of(&self, name: &str, replicas: i32, partitions: i32, configs: &[(&str, &str)]) {
+        Reader::of(self.brokers(), replicas).create_topic(name, partitions, configs).await;
+    }
+
+    /// Sets configuration of a topic; what is not named goes back to its default.
+    pub async fn alter_topic(&self, name: &str, configs: &[(&str, &str)]) {
+        self.reader().alter_topic(name, configs).await;
+    }
+
+    /// The places of the brokers that lead a topic's partitions; none where nobody does.
+    pub async fn leaders(&self, topic: &str) -> Vec<Option<usize>> {
+        let leaders = self.reader().leaders_of(topic).await;
+        leaders.into_iter().map(|id| usize::try_from(id - 1).ok()).collect()
+    }
+
+    /// Ends one in order: it hands over what it leads first.
+    pub async fn shutdown(&mut self, place: usize) {
+        let mut process = self.brokers[place].process.take().expect("the broker runs");
+        process.signal("TERM");
+        process.wait(START_DEADLINE).await;
     }
 
     /// Ends one at once, as a power cut of the process would.

@@ -42,6 +42,9 @@ pub const UNAUTHENTICATED: i32 = 16;
 /// Every method.
 pub const ANY: &str = "*";
 
+/// Instead of a method: calls that delete rows, and do nothing else. (Leases are none.)
+pub const DELETES: &str = "deletes";
+
 /// How many calls a script still breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Times {
@@ -102,6 +105,8 @@ pub struct Call {
     pub writes: usize,
     /// Whether it creates documents, and does nothing else: what an event that is stored makes. (A lease is none.)
     pub stores: bool,
+    /// Whether it deletes rows, and does nothing else.
+    pub deletes: bool,
     /// Bytes of its message.
     pub bytes: usize,
 }
@@ -168,7 +173,7 @@ impl FaultyFirestore {
         self.script().late = by;
     }
 
-    /// Calls of this method (or `ANY`) are answered with a status and do nothing.
+    /// Calls of this method (or `ANY`, `DELETES`) are answered with a status and do nothing.
     pub fn fail(&self, method: &str, code: i32, message: &str, times: Times) {
         self.script().failing.push((method.to_owned(), code, message.to_owned(), times));
     }
@@ -199,9 +204,9 @@ impl FaultyFirestore {
         self.shared.calls.lock().expect("nothing panics under this lock").clone()
     }
 
-    /// How many calls of this method (or `ANY`) have come.
+    /// How many calls of this method (or `ANY`, `DELETES`) have come.
     pub fn count(&self, method: &str) -> usize {
-        self.calls().iter().filter(|call| is(method, &call.method)).count()
+        self.calls().iter().filter(|call| is(method, call)).count()
     }
 
     /// How many calls that store have come.
@@ -229,8 +234,8 @@ impl FaultyFirestore {
     }
 }
 
-fn is(wanted: &str, method: &str) -> bool {
-    wanted == ANY || wanted == method
+fn is(wanted: &str, call: &Call) -> bool {
+    wanted == ANY || wanted == call.method || (wanted == DELETES && call.deletes)
 }
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -276,9 +281,10 @@ impl Shared {
         let method = head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
         let writes = writes(&method, &message);
         let stores = !writes.is_empty() && writes.iter().all(is_store);
-        let call = Call { at: Instant::now(), method: method.clone(), writes: writes.len(), stores, bytes: message.len() };
+        let deletes = !writes.is_empty() && writes.iter().all(is_delete);
+        let call = Call { at: Instant::now(), method, writes: writes.len(), stores, deletes, bytes: message.len() };
+        let (delay, fate) = self.fate(&call, bearer(&head.headers));
         self.calls.lock().expect("nothing panics under this lock").push(call);
-        let (delay, fate) = self.fate(&method, bearer(&head.headers), stores.then_some(writes.len()));
         tokio::time::sleep(delay).await; // The fault's own length.
         match fate {
             Fate::Status(code, message) => Ok(status(code, &message)),
@@ -308,7 +314,7 @@ impl Shared {
         self.script.lock().expect("nothing panics under this lock")
     }
 
-    fn fate(&self, method: &str, bearer: Option<&str>, stores: Option<usize>) -> (Duration, Fate) {
+    fn fate(&self, call: &Call, bearer: Option<&str>) -> (Duration, Fate) {
         let mut script = self.script();
         let delay = script.delay;
         if script.bearers.as_ref().is_some_and(|known| !known.iter().any(|known| Some(known.as_str()) == bearer)) {
@@ -317,15 +323,15 @@ impl Shared {
         let failing = script
             .failing
             .iter_mut()
-            .find_map(|(wanted, code, message, times)| (is(wanted, method) && times.use_one()).then(|| (*code, message.clone())));
+            .find_map(|(wanted, code, message, times)| (is(wanted, call) && times.use_one()).then(|| (*code, message.clone())));
         if let Some((code, message)) = failing {
             return (delay, Fate::Status(code, message));
         }
         let (late, mut loss) = (script.late, None);
-        if let Some(writes) = stores {
+        if call.stores {
             script.stores += 1;
             if matches!(script.lie, Lie::Every(n) if script.stores.is_multiple_of(n)) {
-                return (delay, Fate::Lie(writes));
+                return (delay, Fate::Lie(call.writes));
             }
             loss = script.losing.as_mut().and_then(|(loss, times)| times.use_one().then_some(*loss));
         }
@@ -376,6 +382,10 @@ fn writes(method: &str, framed: &[u8]) -> Vec<Write> {
 fn is_store(write: &Write) -> bool {
     let creates = write.current_document.as_ref().is_some_and(|rule| matches!(rule.condition_type, Some(ConditionType::Exists(false))));
     creates && name(write).is_some_and(|name| !name.contains("_leases/"))
+}
+
+fn is_delete(write: &Write) -> bool {
+    matches!(&write.operation, Some(Operation::Delete(name)) if !name.contains("_leases/"))
 }
 
 fn name(write: &Write) -> Option<String> {

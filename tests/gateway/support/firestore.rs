@@ -83,6 +83,8 @@ impl Firestore {
         })
         .await;
         self.process = Some(process);
+        // Its first real answer takes it a second by itself, and a client's deadline is no longer than that.
+        self.documents("warm-up").await;
     }
 
     /// Where it listens, with gRPC (h2c) and REST alike: the value of `FIRESTORE_EMULATOR_HOST`.

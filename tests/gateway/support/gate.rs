@@ -94,8 +94,8 @@ impl Setup {
     }
 
     /// Started by another program, which must leave the gate in its own place: `strace -D …`, `faketime …`.
-    pub fn under(mut self, program: &[&str]) -> Self {
-        self.under = program.iter().map(|&word| word.to_owned()).collect();
+    pub fn under(mut self, program: &[impl AsRef<str>]) -> Self {
+        self.under = program.iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 
@@ -199,6 +199,16 @@ impl Gate {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Freezes it (SIGSTOP).
+    pub fn stop(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Thaws it (SIGCONT).
+    pub fn cont(&self) {
+        self.process.signal("CONT");
     }
 
     /// Asks it to stop (SIGTERM).

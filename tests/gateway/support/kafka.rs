@@ -121,6 +121,19 @@ impl Kafka {
         std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
     }
 
+    /// The user may look at a topic and no longer write to it. Needs an authorizer.
+    pub async fn deny_writing(&self, topic: &str) {
+        let user = format!("User:{}", security::USER);
+        let looking = ["--operation", "Describe", "--operation", "DescribeConfigs"];
+        acl(&self.brokers(), &[&["--add", "--topic", topic, "--allow-principal", &user][..], &looking].concat()).await;
+    }
+
+    /// And now they may again.
+    pub async fn allow_writing(&self, topic: &str) {
+        let user = format!("User:{}", security::USER);
+        acl(&self.brokers(), &["--add", "--topic", topic, "--allow-principal", &user, "--operation", "Write"]).await;
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -183,6 +196,14 @@ log.cleaner.dedupe.buffer.size=2097152
 broker.heartbeat.interval.ms=100
 broker.session.timeout.ms=1000
 ";
+
+/// Changes who may do what at brokers that ask (`AclCommand`).
+pub(super) async fn acl(brokers: &str, change: &[&str]) {
+    let mut tool = java(128);
+    tool.arg("org.apache.kafka.tools.AclCommand").args(["--bootstrap-server", brokers]).args(change);
+    let output = tokio::task::spawn_blocking(move || tool.output()).await.expect("no panic").expect("there is a Java");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
 
 /// A Java program with Kafka's class path.
 pub(super) fn java(heap_mib: u32) -> Command {

@@ -67,7 +67,7 @@ pub enum Written {
     Precondition,
     /// It can never be done, with the service's words.
     Refused(String),
-    /// Not done, for now, or not known to be done. Again, with backoff.
+    /// Not done, for now, or not known to be done, while others of the call have fared otherwise. Again, with backoff.
     Again,
 }
 
@@ -90,9 +90,14 @@ pub(super) fn written(answer: fs::BatchWriteResponse, asked: usize) -> Result<Ve
     if status.len() != asked {
         return Err(Fault::Other(format!("{} results for {asked} writes", status.len())));
     }
-    let denied = |code: i32| matches!(Code::from_i32(code), Code::Unauthenticated | Code::PermissionDenied);
-    if let Some(first) = status.first().filter(|_| status.iter().all(|one| denied(one.code))) {
-        return Err(Fault::Denied(cut(&first.message)));
+    // What became of all of them alike is the call's affair: a token that is not taken, or too much at once.
+    let all = |what: &[Code]| status.iter().all(|one| what.contains(&Code::from_i32(one.code)));
+    let first = || cut(status.first().map_or("", |one| &one.message));
+    if all(&[Code::Unauthenticated, Code::PermissionDenied]) {
+        return Err(Fault::Denied(first()));
+    }
+    if all(&[Code::ResourceExhausted, Code::Aborted]) {
+        return Err(Fault::Exhausted(first()));
     }
     let results = write_results.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
     Ok(status.iter().zip(results).map(|(one, result)| Written::of(Code::from_i32(one.code), &one.message, result)).collect())
@@ -162,9 +167,15 @@ mod tests {
     }
 
     #[test]
+    fn what_became_of_all_writes_alike_is_the_fate_of_the_call() {
+        assert!(matches!(written(answer(&[Code::PermissionDenied; 2]), 2), Err(Fault::Denied(_))));
+        assert!(matches!(written(answer(&[Code::Aborted, Code::ResourceExhausted]), 2), Err(Fault::Exhausted(_))));
+        assert_eq!(written(answer(&[Code::Aborted, Code::Ok]), 2), Ok(vec![Written::Again, Written::Ok(None)]));
+    }
+
+    #[test]
     fn results_that_cannot_be_assigned_are_no_results() {
         assert!(matches!(written(answer(&[Code::Ok]), 2), Err(Fault::Other(_))));
-        assert!(matches!(written(answer(&[Code::PermissionDenied; 2]), 2), Err(Fault::Denied(_))));
     }
 
     #[test]

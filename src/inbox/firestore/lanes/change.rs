@@ -44,6 +44,8 @@ impl Firestore {
     pub(in crate::inbox) async fn remove(&self, rows: Vec<Place>) -> bool {
         let Some(lane) = rows.first().map(|row| row.lane.clone()) else { return true };
         let homes = self.homes(&lane);
+        // Whoever reads them back now is not to think that they were never there.
+        self.shared.writing.auditor.removed(rows.iter().map(|row| &row.name));
         let writes = |row: &Place| -> Vec<fs::Write> {
             homes.iter().map(|home| proto::delete(self.shared.client.name(home, &row.name.to_string()))).collect()
         };
@@ -131,7 +133,7 @@ impl Firestore {
     /// Goes through the rows of a topic, or of all, page by page, as long as something can be done.
     async fn through(&self, topic: Option<&Topic>, aside: bool, work: Work) -> u64 {
         let mut changed = 0;
-        let (first, to) = reach(topic, aside);
+        let (first, to) = order::reach(topic, aside);
         for collection in self.shared.collections.all() {
             let mut from = first.clone();
             loop {
@@ -185,6 +187,8 @@ impl Firestore {
     }
 
     async fn purge_page(&self, page: &[fs::Document]) -> usize {
+        let names: Vec<_> = page.iter().filter_map(proto::name_of).collect();
+        self.shared.writing.auditor.removed(names.iter());
         let done = self.make(page.iter().map(|document| vec![proto::delete(document.name.clone())]).collect(), PATIENCE).await;
         for (document, _) in page.iter().zip(&done).filter(|(_, done)| **done) {
             if let Some(row) = proto::row(document, &self.shared.instance).filter(|row| row.place.ours) {
@@ -294,19 +298,6 @@ fn update_but(name: String, fields: &[(&str, fs::Value)], gone: &str) -> fs::Wri
         mask.field_paths.push(gone.to_owned());
     }
     write
-}
-
-/// From and to of the rows of a topic, or of all, that wait or are set aside.
-fn reach(topic: Option<&Topic>, aside: bool) -> (String, String) {
-    match (aside, topic) {
-        (false, None) => (order::FIRST.to_owned(), order::LAST.to_owned()),
-        (true, None) => (order::ASIDE.0.to_owned(), order::ASIDE.1.to_owned()),
-        (false, Some(topic)) => order::range_of_topic(topic),
-        (true, Some(topic)) => {
-            let (from, to) = order::range_of_topic(topic);
-            (order::aside(&from), order::aside(&to))
-        }
-    }
 }
 
 /// The order, lane and arrival that a row had before it was set aside; none: it never was a row that waits.

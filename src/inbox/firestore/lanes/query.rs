@@ -45,7 +45,7 @@ impl Range<'_> {
             from: vec![CollectionSelector { collection_id: self.collection.to_owned(), all_descendants: false }],
             r#where: Some(Filter { filter_type: Some(FilterType::CompositeFilter(within)) }),
             order_by: vec![Order { field: Some(field(ORDER)), direction: direction as i32 }],
-            limit: limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX).into()),
+            limit: limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)),
             ..Default::default()
         }
     }
@@ -56,7 +56,7 @@ pub fn equal(collection: &str, name: &str, text: &str, limit: i32) -> fs::Struct
     fs::StructuredQuery {
         from: vec![CollectionSelector { collection_id: collection.to_owned(), all_descendants: false }],
         r#where: Some(filter(Operator::Equal, name, text)),
-        limit: Some(limit.into()),
+        limit: Some(limit),
         ..Default::default()
     }
 }

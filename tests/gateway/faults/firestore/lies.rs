@@ -9,7 +9,7 @@ use crate::support::{DEADLINE, eventually};
 
 use super::super::load::{Load, seed};
 use super::super::{REPLAYED, seen, token};
-use super::{Clouded, alarm};
+use super::{Clouded, missing};
 
 /// Scenario: the broker is away; every write is read back, and of Firestore's OKs to calls one in four is a lie.
 /// Guarantees: no event is accepted that is not there; the gate says what it has found.
@@ -21,14 +21,14 @@ async fn a_firestore_that_lies_is_found_out_before_the_answer_where_everything_i
     let token = token(&gate).await;
     clouded.stage.kill_broker();
     clouded.until(&gate, &token, 202).await;
-    assert_eq!(alarm(&gate).await, None);
+    assert_eq!(missing(&gate).await, None);
     clouded.stage.ledger.broken("Firestore lies");
     clouded.faulty.lie(Lie::Every(4));
     let mut load = Load::new(&clouded.stage.ledger, &token, 8, 10, seed("Firestore lies")).rate(200);
     let mut running = load.start(&gate, Some(600));
     let tally = load.join(&mut running).await;
     assert_eq!(tally.errors, Vec::<String>::new());
-    let said = eventually("the gate says what it has found", DEADLINE, async || alarm(&gate).await).await;
+    let said = eventually("the gate says what it has found", DEADLINE, async || missing(&gate).await).await;
     let lies = clouded.faulty.lied().len();
     assert!(lies > 0, "it has lied");
     clouded.faulty.heal();
@@ -37,7 +37,7 @@ async fn a_firestore_that_lies_is_found_out_before_the_answer_where_everything_i
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
     let verdict = clouded.verdict().await;
-    seen("F14", &format!("everything read back: {lies} lies, `{said}`; {} requests refused; {verdict}", tally.refused.len()));
+    seen("F14", &format!("everything read back: {lies} lies, {said} found missing; {} requests refused; {verdict}", tally.refused.len()));
     verdict.assert_clean();
 }
 
@@ -57,7 +57,7 @@ async fn a_firestore_that_lies_is_found_out_within_a_thousand_writes_where_one_i
     clouded.faulty.lie(Lie::Every(1));
     let mut load = Load::new(&clouded.stage.ledger, &token, 16, 50, seed("Firestore lies, 1000"));
     let running = load.start(&gate, None);
-    let said = eventually("the gate says what it has found", REPLAYED, async || alarm(&gate).await).await;
+    let said = eventually("the gate says what it has found", REPLAYED, async || missing(&gate).await).await;
     load.end(running).await;
     let (acked, lies) = (clouded.stage.ledger.acked(), clouded.faulty.lied().len());
     for _ in 0..5 {
@@ -74,7 +74,10 @@ async fn a_firestore_that_lies_is_found_out_within_a_thousand_writes_where_one_i
     let verdict = clouded.verdict().await;
     seen(
         "F14",
-        &format!("one in 1,000 read back: found after {lies} lies, `{said}`, {} were accepted before; {verdict}", verdict.lost.len()),
+        &format!(
+            "one in 1,000 read back: found after {lies} lies, {said} found missing, {} were accepted before; {verdict}",
+            verdict.lost.len()
+        ),
     );
     // One in a thousand by chance is found after a thousand on average: seven times as many happen once in a thousand runs.
     assert!(!verdict.lost.is_empty() && verdict.lost.len() <= 7_000, "{verdict}");

@@ -8,7 +8,7 @@ use crate::support::{DEADLINE, eventually};
 use super::super::disk::resident_kib;
 use super::super::load::{Load, seed};
 use super::super::{SLOWEST_ANSWER, seen, token};
-use super::{Clouded, alarm, assert_all_refused};
+use super::{Clouded, assert_all_refused, denied};
 
 /// How long a fault of Firestore lasts.
 const FAULT: Duration = Duration::from_secs(8);
@@ -126,7 +126,7 @@ async fn a_gate_that_firestore_does_not_let_in_refuses_says_so_and_recovers_by_i
     let gate = clouded.stage.setup.start().await;
     let token = token(&gate).await;
     clouded.until(&gate, &token, 200).await;
-    assert_eq!(alarm(&gate).await, None);
+    assert_eq!(denied(&gate).await, None);
     clouded.stage.kill_broker();
     clouded.until(&gate, &token, 202).await;
     clouded.stage.ledger.broken("locked out");
@@ -134,7 +134,7 @@ async fn a_gate_that_firestore_does_not_let_in_refuses_says_so_and_recovers_by_i
     for _ in 0..3 {
         clouded.is_refused(&gate, &token).await;
     }
-    let said = eventually("the gate says that it is locked out", DEADLINE, async || alarm(&gate).await).await;
+    let said = eventually("the gate says that it is locked out", DEADLINE, async || denied(&gate).await).await;
     let calls = clouded.faulty.count(ANY);
     let mut load = Load::new(&clouded.stage.ledger, &token, 16, 20, seed("locked out")).rate(400);
     let running = load.start(&gate, None);
@@ -149,7 +149,7 @@ async fn a_gate_that_firestore_does_not_let_in_refuses_says_so_and_recovers_by_i
     clouded.until(&gate, &token, 202).await;
     let healed = healed.elapsed();
     clouded.stage.ledger.healed("locked out");
-    let silent = async || alarm(&gate).await.is_none().then_some(());
+    let silent = async || denied(&gate).await.is_none().then_some(());
     eventually("the gate says nothing any more", DEADLINE, silent).await;
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
