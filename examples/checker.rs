@@ -5,6 +5,8 @@
 
 #[path = "../tests/faults/found.rs"]
 mod found;
+#[path = "../tests/faults/found_firestore.rs"]
+mod found_firestore;
 #[allow(dead_code)] // What only tests need.
 #[path = "../tests/gateway/support/kafka_records.rs"]
 mod kafka_records;
@@ -42,6 +44,9 @@ struct Arguments {
     /// The inbox's database.
     #[arg(long)]
     inbox: Option<PathBuf>,
+    /// The Firestore that is the inbox, by its REST API: `host:port/project/database`, or that and `/collection`.
+    #[arg(long)]
+    firestore: Option<String>,
     /// How long an answer may take.
     #[arg(long, default_value_t = 30_000)]
     deadline_ms: u64,
@@ -75,6 +80,9 @@ fn verdict(arguments: &Arguments) -> Result<Verdict, String> {
         Some(database) => found::in_inbox(database)?,
         None => Vec::new(),
     };
+    if let Some(place) = &arguments.firestore {
+        all.extend(found_firestore::in_firestore(place)?);
+    }
     all.retain(|one| arguments.topics.contains(&one.topic));
     for topic in &arguments.topics {
         all.extend(in_broker(&arguments.brokers, topic)?);

@@ -9,6 +9,7 @@ mod broker;
 mod clock;
 mod disk;
 mod doors;
+mod firestore;
 mod kafka_door;
 mod ledger;
 mod liar;

@@ -10,6 +10,7 @@ mod callable;
 mod commands;
 mod events;
 mod faults;
+mod firestore;
 mod firestore_client;
 mod firestore_drain;
 mod forward;

@@ -115,6 +115,12 @@ impl Kafka {
         self.process.as_ref().expect("the broker runs").signal("CONT");
     }
 
+    /// What a partition's log holds, byte by byte. It must be short: the first file of it is read.
+    pub fn log(&self, topic: &str, partition: i32) -> Vec<u8> {
+        let file = self.file(&format!("data/{topic}-{partition}/00000000000000000000.log"));
+        std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    }
+
     /// The user may look at a topic and no longer write to it. Needs an authorizer.
     pub async fn deny_writing(&self, topic: &str) {
         let user = format!("User:{}", security::USER);

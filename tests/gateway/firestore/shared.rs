@@ -1,0 +1,171 @@
+//! Two gates before one collection.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::eventually;
+use crate::support::gate::{Gate, Setup};
+use crate::support::kafka_read::Record;
+
+use super::stage::{LEASES, REPLAYED, Stage, send, status, store};
+
+const ROUTES: &str = "[[routes]]\ntopic = \"events\"\n[[routes]]\ntopic = \"calm\"\n";
+
+/// A lease that a test can sit out.
+const LEASE: (&str, &str) = ("SLUICEGATE__INBOX__FIRESTORE__LEASE", "5s");
+
+struct Two {
+    stage: Stage,
+    setups: [Setup; 2],
+}
+
+impl Two {
+    async fn new(partitions: i32) -> Option<Self> {
+        let stage = Stage::new(&[("events", partitions), ("calm", 1)], ROUTES).await?;
+        let setup = |setup: Setup| setup.env(LEASE.0, LEASE.1);
+        let setups = [setup(stage.setup.clone()), setup(stage.another(ROUTES))];
+        Some(Self { stage, setups })
+    }
+
+    /// Both gates, each with a token that it takes.
+    async fn start(&self) -> [(Gate, String); 2] {
+        let one = async |setup: &Setup| {
+            let gate = setup.start().await;
+            let token = gate.token(&["--sub", "me"]).await;
+            (gate, token)
+        };
+        let (first, second) = tokio::join!(one(&self.setups[0]), one(&self.setups[1]));
+        [first, second]
+    }
+}
+
+/// How often each number is there, and the numbers of a key in the order of their first copies.
+fn copies(records: &[Record]) -> HashMap<u64, usize> {
+    let mut copies = HashMap::new();
+    records.iter().for_each(|record| *copies.entry(record.json().as_u64().expect("a number")).or_default() += 1);
+    copies
+}
+
+fn firsts(records: &[Record], key: &str) -> Vec<u64> {
+    let mut seen = Vec::new();
+    for record in records.iter().filter(|record| record.key.as_deref() == Some(key.as_bytes())) {
+        let n = record.json().as_u64().expect("a number");
+        if !seen.contains(&n) {
+            seen.push(n);
+        }
+    }
+    seen
+}
+
+/// An event of the gate's is taken by the broker.
+async fn by_broker(gate: &Gate, token: &str, topic: &str) {
+    let taken = async || (send(gate, token, topic, "{\"key\":\"late\",\"data\":1000000}").await["tier"] == "broker").then_some(());
+    eventually(&format!("{topic} is taken by the broker"), REPLAYED, taken).await;
+}
+
+/// Scenario: in an outage one sender's events reach now the one gate, now the other; then the broker is back.
+/// Guarantees: every row is replayed once, by whichever gate it was stored, in the order in which they came; afterwards
+/// both gates go by the broker at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn gates_that_share_a_collection_replay_each_row_once_and_in_order() {
+    let Some(mut two) = Two::new(3).await else { return };
+    let gates = two.start().await;
+    for (gate, token) in &gates {
+        by_broker(gate, token, "calm").await;
+    }
+    two.stage.kafka.kill_9();
+    for n in 0..200 {
+        let (gate, token) = &gates[n % 3 % 2];
+        store(gate, token, "events", &format!("{{\"key\":\"k{}\",\"data\":{n}}}", n % 7)).await;
+    }
+    let instances = two.stage.has_rows(200).await.into_iter().map(|row| row.instance).collect::<std::collections::HashSet<_>>();
+    assert_eq!(instances.len(), 2, "{instances:?}");
+    two.stage.kafka.restart().await;
+    for (gate, token) in &gates {
+        two.stage.replayed(gate).await;
+        by_broker(gate, token, "events").await;
+    }
+    let records: Vec<_> =
+        two.stage.kafka.consume_all("events").await.into_iter().filter(|record| record.key.as_deref() != Some(b"late")).collect();
+    let copies = copies(&records);
+    assert!(copies.len() == 200 && copies.values().all(|count| *count == 1), "{} of 200, {:?} copies", copies.len(), copies.values().max());
+    for key in 0..7 {
+        assert_eq!(firsts(&records, &format!("k{key}")), (0..200).filter(|n| n % 7 == key).collect::<Vec<_>>(), "k{key}");
+    }
+}
+
+/// Scenario: of two gates one replays nothing by itself; it stores events in an outage; the broker is back, and the other
+/// gate replays them.
+/// Guarantees: the one that did not replay finds that its partitions are owed nothing, and goes by the broker.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_gate_of_one_that_did_not_replay_opens_when_another_has() {
+    let Some(mut two) = Two::new(1).await else { return };
+    two.setups[1] = two.setups[1].clone().env("SLUICEGATE__INBOX__FIRESTORE__REPLAY", "request");
+    two.stage.kafka.kill_9();
+    let gates = two.start().await;
+    let (idle, token) = &gates[1];
+    for n in 0..20 {
+        store(idle, token, "events", &format!("{{\"key\":\"k\",\"data\":{n}}}")).await;
+    }
+    assert_eq!(status(idle).await["inbox"]["rows"], 20);
+    two.stage.kafka.restart().await;
+    two.stage.has_rows(0).await;
+    by_broker(idle, token, "events").await;
+    assert_eq!(status(idle).await["inbox"]["rows"], 0);
+    let records = two.stage.kafka.consume_all("events").await;
+    assert_eq!(firsts(&records, "k"), (0..20).collect::<Vec<_>>());
+}
+
+/// Who holds a lease; with the names of all holders.
+async fn holder(stage: &Stage) -> Option<String> {
+    let leases = stage.firestore.documents(LEASES).await;
+    leases.iter().find_map(|lease| lease["fields"]["holder"]["stringValue"].as_str().map(str::to_owned))
+}
+
+/// Scenario: of two gates one replays a partition, slowly, and is killed in the midst.
+/// Guarantees: when its lease has run out the other goes on; every row of both is there, the first copies in order; copies
+/// are of what was on its way, no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_holder_of_a_lease_is_killed_the_other_goes_on_after_the_lease() {
+    const ROWS: u64 = 1_500;
+    let Some(mut two) = Two::new(1).await else { return };
+    two.stage.kafka.kill_9();
+    let gates = two.start().await;
+    for (n, (gate, token)) in (0..ROWS / 50).zip(gates.iter().cycle()) {
+        let events: Vec<_> = (n * 50..(n + 1) * 50).map(|n| format!("{{\"key\":\"k{}\",\"data\":{n}}}", n % 5)).collect();
+        let answer = gate.post("/v1/events/events", token, format!("[{}]", events.join(","))).await;
+        assert_eq!((answer.status, &answer.json()["accepted"]), (202, &Value::from(50)), "{}", answer.text());
+    }
+    let rows = two.stage.has_rows(usize::try_from(ROWS).expect("small")).await;
+    // The first row was stored by the first gate, for it came first.
+    let first = rows[0].instance.clone();
+    two.stage.faulty.delay(Duration::from_millis(100));
+    two.stage.kafka.restart().await;
+    let begun = async || {
+        let left = two.stage.rows().await.len();
+        let holder = holder(&two.stage).await?;
+        (left < rows.len()).then_some((holder, left))
+    };
+    let (holder, left) = eventually("a gate replays", REPLAYED, begun).await;
+    let [first_gate, second_gate] = gates;
+    let ((mut killed, _), (other, token)) = if holder == first { (first_gate, second_gate) } else { (second_gate, first_gate) };
+    killed.kill_9();
+    let since = Instant::now();
+    let went_on = async || (two.stage.rows().await.len() < left.saturating_sub(600)).then(|| since.elapsed());
+    let went_on = if left > 600 { Some(eventually("the other goes on", REPLAYED, went_on).await) } else { None };
+    two.stage.faulty.heal();
+    two.stage.replayed(&other).await;
+    by_broker(&other, &token, "events").await;
+    let records: Vec<_> =
+        two.stage.kafka.consume_all("events").await.into_iter().filter(|record| record.key.as_deref() != Some(b"late")).collect();
+    let copies = copies(&records);
+    assert_eq!(copies.len() as u64, ROWS, "every row is there");
+    for key in 0..5 {
+        assert_eq!(firsts(&records, &format!("k{key}")), (0..ROWS).filter(|n| n % 5 == key).collect::<Vec<_>>(), "k{key}");
+    }
+    let more = records.len() - copies.len();
+    eprintln!("the holder was killed with {left} of {ROWS} rows left; the other went on after {went_on:?}; {more} copies");
+    assert!(more <= 600, "{more} copies");
+}
