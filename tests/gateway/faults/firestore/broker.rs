@@ -7,7 +7,7 @@ use crate::support::{DEADLINE, eventually};
 
 use super::super::load::{Dice, Load, seed};
 use super::super::{REPLAYED, SLOWEST_ANSWER, rounds, seen, status, token};
-use super::{Clouded, percentile};
+use super::{Clouded, for_now, percentile};
 
 /// Firestore in a region near by, as its own documentation has it.
 const NEAR: Duration = Duration::from_millis(50);
@@ -70,9 +70,14 @@ async fn a_gate_killed_at_any_moment_of_an_outage_has_lost_nothing_that_firestor
     let seed = seed("gate killed, Firestore");
     let mut dice = Dice::new(seed);
     let mut gate = clouded.stage.setup.start().await;
-    let mut load = Load::new(&clouded.stage.ledger, &token(&gate).await, 32, 20, seed).rate(450);
+    let token = token(&gate).await;
+    let mut load = Load::new(&clouded.stage.ledger, &token, 32, 20, seed).rate(300);
+    // A producer that was never acknowledged is waited for longer: the breaker is open before the load comes.
+    clouded.until(&gate, &token, 200).await;
     clouded.stage.kill_broker();
+    clouded.until(&gate, &token, 202).await;
     let rounds = rounds(3, 20).min(50);
+    let mut refused = 0;
     for round in 0..rounds {
         let running = load.start(&gate, None);
         let more = usize::try_from(1 + dice.below(300)).expect("small");
@@ -87,8 +92,7 @@ async fn a_gate_killed_at_any_moment_of_an_outage_has_lost_nothing_that_firestor
             eventually("the breaker closes", REPLAYED, closed).await;
         }
         gate.kill_9();
-        let tally = load.end(running).await;
-        assert_eq!(tally.refused.len(), 0, "{tally:?}");
+        refused += for_now(&load.end(running).await.refused);
         if replaying {
             clouded.stage.kafka.kill_9();
         }
@@ -98,7 +102,7 @@ async fn a_gate_killed_at_any_moment_of_an_outage_has_lost_nothing_that_firestor
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
     let verdict = clouded.verdict().await;
-    seen("F20", &format!("Firestore, {rounds} kills in an outage: {verdict}"));
+    seen("F20", &format!("Firestore, {rounds} kills in an outage, {refused} requests refused for now: {verdict}"));
     verdict.assert_clean();
     assert!(verdict.by_inbox > 0, "{verdict}");
 }

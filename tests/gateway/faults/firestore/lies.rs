@@ -9,7 +9,7 @@ use crate::support::{DEADLINE, eventually};
 
 use super::super::load::{Load, seed};
 use super::super::{REPLAYED, seen, token};
-use super::{Clouded, missing};
+use super::{Clouded, for_now, missing};
 
 /// Scenario: the broker is away; every write is read back, and of Firestore's OKs to calls one in four is a lie.
 /// Guarantees: no event is accepted that is not there; the gate says what it has found.
@@ -95,17 +95,30 @@ async fn what_firestore_holds_is_not_lost_and_what_is_taken_out_of_it_is() {
     let mut gate = clouded.stage.setup.start().await;
     let token = token(&gate).await;
     clouded.stage.kill_broker();
-    let mut load = Load::new(&clouded.stage.ledger, &token, 8, 10, seed("Firestore, by hand")).rate(300);
+    clouded.until(&gate, &token, 202).await;
+    let singles = [
+        clouded.stored(&gate, &token).await,
+        clouded.stored(&gate, &token).await,
+        clouded.stored(&gate, &token).await,
+        clouded.stored(&gate, &token).await,
+    ];
+    let mut load = Load::new(&clouded.stage.ledger, &token, 8, 10, seed("Firestore, by hand")).rate(150);
     let mut running = load.start(&gate, Some(200));
-    load.join(&mut running).await;
+    let tally = load.join(&mut running).await;
+    assert_eq!(tally.errors, Vec::<String>::new());
+    for_now(&tally.refused);
     gate.kill_9();
     clouded.stage.restart_broker().await;
     let verdict = clouded.verdict().await;
     verdict.assert_clean();
-    assert!(verdict.acked > 100, "{verdict}");
-    assert_eq!((verdict.by_inbox, verdict.rows, verdict.records), (verdict.acked, verdict.acked, 0), "{verdict}");
+    // What was refused for now may be there all the same.
+    assert!(verdict.acked > 20 && verdict.by_inbox == verdict.acked, "{verdict}");
+    assert!(verdict.rows >= verdict.acked && verdict.records == 0, "{verdict}");
 
     let documents = clouded.firestore.documents("sluicegate_inbox").await;
+    let find =
+        |name: &String| documents.iter().find(|document| document["name"].as_str().is_some_and(|path| path.ends_with(name.as_str())));
+    let documents = singles.each_ref().map(|name| find(name).expect("it was accepted").clone());
     let client = Client::trusting(None);
     let by_hand = async |document: &Value, field: Option<(&str, Value)>| {
         let url = format!("http://{}/v1/{}", clouded.firestore.address(), document["name"].as_str().expect("a name"));
@@ -124,7 +137,6 @@ async fn what_firestore_holds_is_not_lost_and_what_is_taken_out_of_it_is() {
     by_hand(&documents[0], Some(("order", json!({"stringValue": aside})))).await;
     let verdict = clouded.verdict().await;
     verdict.assert_clean();
-    assert_eq!(verdict.rows, verdict.acked, "{verdict}");
     let other = if documents[2]["fields"]["topic"]["stringValue"] == "alpha" { "beta" } else { "alpha" };
     let planted = [
         (None, (1, 0)),
