@@ -110,6 +110,8 @@ async fn commands_of_an_outage_are_documents_that_the_platforms_reader_takes() {
         assert_eq!(tier(&gate, &token, payload).await, "broker");
     }
     stage.kafka.kill_9();
+    // The first one is the producer's still, which delivers it late; so its document may go.
+    assert_eq!(tier(&gate, &token, &json!({"action": "first"})).await, "inbox");
     for payload in &payloads {
         assert_eq!(tier(&gate, &token, payload).await, "inbox", "{}", payload["action"]);
     }
@@ -225,15 +227,16 @@ async fn what_a_document_cannot_hold_is_refused_with_the_place_broker_up_or_down
         assert_eq!(field(name), place, "{name}");
     }
     assert_eq!(stage.faulty.stores(), 1, "nothing of it was sent to Firestore");
+    let mut reader = stage.reader();
+    reader.drain().await;
+    assert_eq!((reader.commands.len(), reader.dead.len()), (1, 0));
     let other = store(&gate, &token, "other", "{\"data\":[[1],9223372036854775809,{\"\":{\"__x__\":1}}]}").await;
     assert!(other["document"].is_string(), "{other}");
     stage.kafka.restart().await;
     stage.replayed(&gate).await;
     let there: Vec<_> = stage.kafka.consume_all(TOPIC).await.iter().map(|record| record.json()["payload"].clone()).collect();
-    assert_eq!(there, [json!({"action": "x"})]);
-    let mut reader = stage.reader();
-    reader.drain().await;
-    assert_eq!((reader.commands.len(), reader.dead.len()), (1, 0));
+    // The second one was the producer's still when the inbox took it.
+    assert!(!there.is_empty() && there.len() <= 2 && there.iter().all(|payload| *payload == json!({"action": "x"})), "{there:?}");
 }
 
 /// Scenario: the settings name another source and another collection.
