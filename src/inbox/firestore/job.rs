@@ -195,7 +195,7 @@ pub(super) struct Held {
 #[derive(Debug)]
 struct HeldRow {
     deposit: Deposit,
-    ours: bool,
+    counted: bool,
     until: Instant,
 }
 
@@ -212,15 +212,15 @@ impl Held {
         }
         let left = u64::try_from(parcel.not_before_ms.saturating_sub(now_ms())).unwrap_or(0);
         let until = Instant::now() + Duration::from_millis(left).min(GRACE * 10) + GRACE;
-        let row = HeldRow { deposit: deposit.clone(), ours: false, until };
+        let row = HeldRow { deposit: deposit.clone(), counted: false, until };
         let row = self.rows.entry(job.name).or_insert(row);
         row.until = row.until.max(until);
     }
 
-    /// It is there, and we have stored it.
-    pub(super) fn ours(&mut self, name: &DocumentName) {
+    /// It is there, and its lane is owed it.
+    pub(super) fn counted(&mut self, name: &DocumentName) {
         if let Some(row) = self.rows.get_mut(name) {
-            row.ours = true;
+            row.counted = true;
         }
     }
 
@@ -229,9 +229,9 @@ impl Held {
         self.rows.get(name).map(|row| row.deposit.clone())
     }
 
-    /// Its report is dealt with; gives whether we had stored it.
+    /// Its report is dealt with; gives whether its lane was owed it.
     pub(super) fn forget(&mut self, name: &DocumentName) -> bool {
-        self.rows.remove(name).is_some_and(|row| row.ours)
+        self.rows.remove(name).is_some_and(|row| row.counted)
     }
 
     /// How many there are.

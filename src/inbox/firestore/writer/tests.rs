@@ -174,14 +174,43 @@ async fn a_firestore_that_is_away_is_offered_nothing_more_and_is_asked_whether_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_event_again_is_stored_once_and_owed_for_once() {
+async fn the_same_event_again_is_stored_once_and_its_gate_is_closed_until_its_lane_is_empty() {
     let (bench, _) = Bench::at_work(&plenty());
     let event = routed(1, 10);
     let replies = [bench.put(&event, None), bench.put(&event, None), bench.put(&event, None)];
     for reply in replies {
         reply.await.expect("an answer").expect("stored");
     }
-    assert_eq!((bench.documents(), bench.gates.total(), bench.calls()), (1, 1, vec![1, 1, 1]));
+    assert_eq!((bench.documents(), bench.calls()), (1, vec![1, 1, 1]));
+    bench.books.deleted(&bench.lane(), 1);
+    assert!(bench.gates.total() > 0);
+    bench.books.seen_empty(&bench.lane(), bench.books.mark(&bench.lane()));
+    assert_eq!(bench.gates.total(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_client_has_given_up_and_sends_again_is_waited_for_though_it_is_there_already() {
+    let (bench, _) = Bench::at_work(&plenty());
+    // It is stored, and the answer comes too late.
+    bench.fake.steps.lock().expect("whole").push_back(Step::MadeAndFails(Fault::Slow));
+    let event = routed(1, 10);
+    drop(bench.put(&event, None));
+    let reply = bench.put(&event, None);
+    idle().await;
+    drop(reply);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((bench.documents(), bench.gates.total()), (1, 0));
+    bench.put(&event, None).await.expect("an answer").expect("stored");
+    assert_eq!(bench.gates.total(), 1, "what comes next does not overtake it");
+    // So is what another instance has stored.
+    let other = routed(2, 10);
+    bench.put(&other, None).await.expect("an answer").expect("stored");
+    bench.books.seen_empty(&bench.lane(), bench.books.mark(&bench.lane()));
+    bench.put(&other, HELD).await.expect("an answer").expect("stored");
+    assert_eq!(bench.gates.total(), 1);
+    bench.settle(other.name(), Settlement::Delivered);
+    idle().await;
+    assert_eq!(bench.gates.total(), 0);
 }
 
 #[tokio::test(start_paused = true)]
