@@ -286,10 +286,38 @@ async fn a_refused_credential_refuses_at_once_and_is_asked_about() {
     assert!(!bench.pacer.takes() && bench.gates.total() == 0);
     assert_eq!(bench.event(2).1.await.expect("an answer"), Err(StoreError::Denied));
     tokio::time::sleep(Duration::from_secs(5)).await;
+    let probes = bench.calls().len();
+    assert!((3..=5).contains(&probes), "{probes}");
     *bench.fake.always.lock().expect("whole") = None;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(bench.pacer.takes());
     bench.event(3).1.await.expect("an answer").expect("stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_only_too_old_shuts_for_no_longer_than_a_new_one_takes() {
+    let (bench, _) = Bench::at_work(&plenty());
+    let refused = || Step::Fails(Fault::Denied("too old".to_owned()));
+    bench.fake.steps.lock().expect("whole").extend([refused(), Step::Made, refused()]);
+    assert_eq!(bench.event(1).1.await.expect("an answer"), Err(StoreError::Denied));
+    idle().await;
+    assert!(bench.pacer.takes());
+    // A Firestore that lets us ask and not write is not asked all the time.
+    assert_eq!(bench.event(2).1.await.expect("an answer"), Err(StoreError::Denied));
+    idle().await;
+    assert!(!bench.pacer.takes());
+    tokio::time::sleep(PROBE_AGAIN).await;
+    assert!(bench.pacer.takes());
+    bench.event(3).1.await.expect("an answer").expect("stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_replay_has_heard_is_asked_about_though_nothing_is_stored() {
+    let (bench, _) = Bench::at_work(&plenty());
+    idle().await;
+    bench.pacer.denied(&"replay may not delete");
+    tokio::time::sleep(PROBE_EVERY + Duration::from_millis(1)).await;
+    assert!(bench.pacer.takes());
 }
 
 #[tokio::test(start_paused = true)]
