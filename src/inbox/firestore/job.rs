@@ -50,12 +50,15 @@ pub(super) struct Job {
     pub(super) work: Work,
     /// Where its document is; a report's is not known before its turn.
     pub(super) deposit: Option<Deposit>,
-    /// Whether an attempt has an unknown outcome, so that a document found there may be ours.
+    /// Whether an attempt has an unknown outcome, so that it may be stored all the same.
     pub(super) unknown: bool,
     /// Since when it is tried.
     pub(super) since: Instant,
     attempts: u32,
-    picked: Option<bool>,
+    /// Whether it is read back before it is answered for: once picked it stays so, and each try may pick it.
+    pub(super) picked: bool,
+    /// Whether it was read back, and was not there.
+    pub(super) missed: bool,
 }
 
 /// What is to be done.
@@ -83,7 +86,7 @@ impl Job {
             }
             Command::Settle { name, settlement } => (name, Work::Settle(settlement), None),
         };
-        Self { name, work, deposit, unknown: false, since: Instant::now(), attempts: 0, picked: None }
+        Self { name, work, deposit, unknown: false, since: Instant::now(), attempts: 0, picked: false, missed: false }
     }
 
     pub(super) fn is_insert(&self) -> bool {
@@ -108,11 +111,6 @@ impl Job {
         let rest = Duration::from_millis(50 << self.attempts.min(5)).min(Duration::from_secs(1));
         self.attempts += 1;
         rest
-    }
-
-    /// Whether it is read back: decided once, however often it is tried.
-    pub(super) fn is_picked(&mut self, pick: impl FnOnce() -> bool) -> bool {
-        *self.picked.get_or_insert_with(pick)
     }
 
     /// Its document's full name.

@@ -347,11 +347,58 @@ async fn a_document_that_is_not_there_is_unknown_and_has_every_write_read_back()
     bench.fake.lies.store(true, Ordering::Relaxed);
     let lied = bench.event(20).1.await.expect("an answer");
     assert_eq!((lied, bench.gates.total(), bench.auditor.snapshot().missing), (Err(StoreError::Unknown), 20, 1));
+    assert_eq!(bench.fake.reads.lock().expect("whole").len(), 2 + 2, "made and read back twice");
     bench.fake.lies.store(false, Ordering::Relaxed);
     for n in 100..105 {
         bench.event(n).1.await.expect("an answer").expect("stored");
     }
-    assert_eq!(bench.fake.reads.lock().expect("whole").len(), 2 + 1 + 5);
+    assert_eq!(bench.fake.reads.lock().expect("whole").len(), 2 + 2 + 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_call_is_acknowledged_unread_when_one_of_it_is_missing() {
+    let (bench, _) = Bench::at_work(&Config { audit_one_in: 1_000, ..plenty() });
+    *bench.fake.delay.lock().expect("whole") = Duration::from_millis(10);
+    bench.fake.lies.store(true, Ordering::Relaxed);
+    let replies: Vec<_> = (0..50).map(|n| bench.event(n).1).collect();
+    for reply in replies {
+        assert_eq!(reply.await.expect("an answer"), Err(StoreError::Unknown));
+    }
+    assert_eq!((bench.documents(), bench.gates.total()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_tried_before_firestore_lied_is_read_back_all_the_same() {
+    let (bench, _) = Bench::at_work(&Config { audit_one_in: 1_000, ..plenty() });
+    bench.event(0).1.await.expect("an answer").expect("stored");
+    bench.fake.steps.lock().expect("whole").push_back(Step::Fails(Fault::Slow));
+    let (_, reply) = bench.event(1);
+    idle().await;
+    let somebody = routed(999, 10).name();
+    bench.auditor.judge(&somebody, false, true);
+    bench.fake.lies.store(true, Ordering::Relaxed);
+    assert_eq!(reply.await.expect("an answer"), Err(StoreError::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_its_reader_has_taken_at_once_is_made_again_and_is_no_alarm() {
+    let (bench, _) = Bench::at_work(&Config { audit_one_in: 1, ..plenty() });
+    bench.fake.taken.store(true, Ordering::Relaxed);
+    bench.event(1).1.await.expect("an answer").expect("stored");
+    assert_eq!((bench.documents(), bench.gates.total(), bench.calls()), (1, 1, vec![1, 1]));
+    assert_eq!((bench.auditor.snapshot().missing, bench.auditor.is_on_probation()), (0, false));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_writer_that_has_ended_is_answered_and_owes_nothing() {
+    let bench = Bench::new(&plenty());
+    let replies: Vec<_> = (0..3).map(|n| bench.event(n).1).collect();
+    assert!(!bench.queue.is_closed());
+    bench.queue.abandon();
+    for reply in replies {
+        assert_eq!(reply.await.expect("an answer"), Err(StoreError::Unknown));
+    }
+    assert_eq!((bench.gates.total(), bench.queue.bytes(), bench.queue.is_closed()), (0, 0, true));
 }
 
 #[tokio::test(start_paused = true)]
