@@ -60,3 +60,20 @@ fn time_to_store(config: &Config) -> Option<Found> {
     };
     (call.get() > left).then(|| ("inbox", vec![("firestore.call_timeout".to_owned(), problem())]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Span;
+
+    #[test]
+    fn a_firestore_that_may_take_longer_than_an_answer_is_a_mistake() {
+        let is_mistake = |kind, call: Span| {
+            let mut config = Config::default();
+            (config.inbox.kind, config.inbox.firestore.call_timeout) = (kind, call);
+            mistakes(&config).iter().any(|(section, found)| *section == "inbox" && found[0].0 == "firestore.call_timeout")
+        };
+        assert!(!is_mistake(Kind::Firestore, Span::millis(1_950)) && is_mistake(Kind::Firestore, Span::millis(1_951)));
+        assert!(!is_mistake(Kind::Disk, Span::secs(10)));
+    }
+}

@@ -191,6 +191,7 @@ mod tests {
     #[tokio::test]
     async fn a_writer_that_has_ended_by_a_fault_takes_nothing() {
         let firestore = nowhere(emulator());
+        assert!(firestore.takes());
         let shared = Arc::clone(&firestore.shared);
         let writer = tokio::spawn(async move {
             let _closing = Closing(&shared.writing.queue);
