@@ -98,7 +98,8 @@ impl Tiers {
         let inbox = Arc::new(Inbox::open(&config.inbox, collections(config), &gates)?);
         let kept = (config.inbox.kind == Kind::Disk).then(|| config.inbox.dir.join("catalog.json"));
         let catalog = Catalog::open(kept, config.sink.catalog_refresh.get() * 3);
-        let sink = Arc::new(Sink::new(sink_settings(config), Arc::clone(&gates), catalog).map_err(StartError::Failed)?);
+        let sink = Sink::new(sink_settings(config), Arc::clone(&gates), catalog).map_err(StartError::Failed)?;
+        let sink = Arc::new(sink.leaving(inbox.store_time()));
         let replay = Replay::new(Arc::clone(&inbox), Arc::clone(&sink));
         Ok(Self { gates, inbox, sink, replay })
     }

@@ -287,6 +287,14 @@ impl Inbox {
         }
     }
 
+    /// How long a store may take, where it is more than a disk's commit: the broker must leave that much of an answer's time.
+    pub fn store_time(&self) -> Option<Duration> {
+        match &self.store {
+            Store::Firestore(firestore) => Some(firestore.store_time()),
+            Store::Disk(_) | Store::None => None,
+        }
+    }
+
     /// Its settings.
     pub fn config(&self) -> &Config {
         &self.config

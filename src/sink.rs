@@ -49,6 +49,9 @@ const LEARN: Duration = Duration::from_millis(500);
 /// Keyless records stay on a partition for so many, so that they travel together.
 const STICKY: u32 = 64;
 
+/// What of an answer's time is neither the broker's nor the inbox's.
+const FOR_THE_ANSWER: Duration = Duration::from_millis(100);
+
 /// Up to so many rows, a partition's gate is worth waiting for instead of writing one more row.
 pub const NEARLY_OPEN: u64 = 1_000;
 
@@ -103,6 +106,8 @@ pub struct Sink {
     raw: Option<Raw>,
     lanes: Arc<Lanes>,
     sticky: AtomicU32,
+    /// How long the inbox may take to store what the broker has not acknowledged; none: as good as no time.
+    store_time: Option<Duration>,
 }
 
 impl Sink {
@@ -127,7 +132,13 @@ impl Sink {
             let breaker = Arc::new(Breaker::new(patience, Instant::now()));
             Raw::new(upstream, breaker, Arc::clone(&lanes))
         });
-        Ok(Self { config, gates, breaker, catalog, producer, raw, lanes, sticky: AtomicU32::new(0) })
+        Ok(Self { config, gates, breaker, catalog, producer, raw, lanes, sticky: AtomicU32::new(0), store_time: None })
+    }
+
+    /// The same, and so much of an answer's time is left to the inbox.
+    #[must_use]
+    pub fn leaving(self, store_time: Option<Duration>) -> Self {
+        Self { store_time, ..self }
     }
 
     /// Starts what keeps it: the catalog's refresh, the watch over the producer, and the raw leg.
@@ -311,7 +322,7 @@ impl Sink {
 
     /// Until all is reported, the breaker opens, a topic turns out to be gone, or the deadline.
     async fn wait(&self, flight: &Arc<Flight>, placed: &[Placed], started: Instant) {
-        let patience = if self.breaker.is_proven() { self.config.send_deadline.get() } else { self.first_deadline() };
+        let patience = if self.breaker.is_proven() { self.send_deadline() } else { self.first_deadline() };
         let mut state = self.breaker.watch();
         let opened_at_start = *state.borrow_and_update() != State::Closed;
         let deadline = tokio::time::Instant::from_std(started + patience);
@@ -349,9 +360,21 @@ impl Sink {
         (actual > limit).then_some(Refusal::TooLarge { what: "the size of the event as a record in bytes", actual, limit })
     }
 
+    /// How long the broker has a part.
+    pub fn send_deadline(&self) -> Duration {
+        self.latest().map_or(self.config.send_deadline.get(), |latest| latest.min(self.config.send_deadline.get()))
+    }
+
     /// A producer that has not proven itself needs more time, but the answer has a deadline too.
     pub fn first_deadline(&self) -> Duration {
-        self.config.answer_deadline.get().saturating_sub(Duration::from_millis(400)).max(self.config.send_deadline.get())
+        let answer = self.config.answer_deadline.get();
+        self.latest().unwrap_or_else(|| answer.saturating_sub(Duration::from_millis(400)).max(self.config.send_deadline.get()))
+    }
+
+    /// After which what goes to the inbox could not be answered for in time; but the breaker is always given its chance to open.
+    fn latest(&self) -> Option<Duration> {
+        let left = |store_time| self.config.answer_deadline.get().saturating_sub(store_time + FOR_THE_ANSWER);
+        self.store_time.map(|store_time| left(store_time).max(self.config.failover_after.get()))
     }
 
     /// Whether a fresh catalog does not have this topic.
@@ -440,5 +463,26 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.breaker.left(self.parts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deadlines(config: Config, store_time: Option<u64>) -> [u128; 2] {
+        let catalog = Catalog::open(None, Duration::from_secs(30));
+        let sink = Sink::new(config, Arc::default(), catalog).expect("no broker").leaving(store_time.map(Duration::from_millis));
+        [sink.send_deadline().as_millis(), sink.first_deadline().as_millis()]
+    }
+
+    #[test]
+    fn a_slow_inbox_is_left_its_time_and_a_quick_one_takes_nothing() {
+        assert_eq!(deadlines(Config::default(), None), [2_000, 2_600]);
+        assert_eq!(deadlines(Config::default(), Some(1_200)), [1_700, 1_700]);
+        // The broker keeps what the breaker needs to see that it is away.
+        assert_eq!(deadlines(Config::default(), Some(10_000)), [750, 750]);
+        let patient = Config { answer_deadline: crate::units::Span::secs(10), ..Config::default() };
+        assert_eq!(deadlines(patient, Some(1_200)), [2_000, 8_700]);
     }
 }

@@ -1,5 +1,7 @@
 //! What does not go together across sections: openness beyond loopback must be meant, and the gate's own credentials are its own.
 
+use std::time::Duration;
+
 use super::Config;
 use crate::inbox::Kind;
 
@@ -17,6 +19,7 @@ pub(super) fn mistakes(config: &Config) -> Vec<Found> {
     if config.inbox.kind == Kind::Firestore {
         // Rows among commands would be eaten by the commands' reader, and commands among rows by nobody.
         found.push(("routes", config.inbox.firestore.documents().mistakes(&config.routes)));
+        found.extend(time_to_store(config));
     }
     let (own, sink) = (config.auth.given(), &config.sink);
     if own.is_some_and(|own| own.name == sink.sasl_username && own.password == sink.sasl_password) {
@@ -42,4 +45,35 @@ pub(super) fn mistakes(config: &Config) -> Vec<Found> {
         found.push(("auth", vec![("issuers".to_owned(), problem)]));
     }
     found
+}
+
+/// The broker is given up in time for a call of Firestore's, but not before the breaker could open.
+fn time_to_store(config: &Config) -> Option<Found> {
+    let (sink, call) = (&config.sink, config.inbox.firestore.call_timeout);
+    let left = sink.answer_deadline.get().saturating_sub(sink.failover_after.get() + Duration::from_millis(300));
+    let problem = || {
+        format!(
+            "a write of {call} cannot be waited for within sink.answer_deadline ({}): expected at most {}ms",
+            sink.answer_deadline,
+            left.as_millis()
+        )
+    };
+    (call.get() > left).then(|| ("inbox", vec![("firestore.call_timeout".to_owned(), problem())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Span;
+
+    #[test]
+    fn a_firestore_that_may_take_longer_than_an_answer_is_a_mistake() {
+        let is_mistake = |kind, call: Span| {
+            let mut config = Config::default();
+            (config.inbox.kind, config.inbox.firestore.call_timeout) = (kind, call);
+            mistakes(&config).iter().any(|(section, found)| *section == "inbox" && found[0].0 == "firestore.call_timeout")
+        };
+        assert!(!is_mistake(Kind::Firestore, Span::millis(1_950)) && is_mistake(Kind::Firestore, Span::millis(1_951)));
+        assert!(!is_mistake(Kind::Disk, Span::secs(10)));
+    }
 }

@@ -258,12 +258,12 @@ impl Ingest {
     /// Until when the broker has a batch. Where the inbox can take it: as long as it has an event, from its turn on, since a long
     /// queue is no outage. Else as long as it is held, from when it came: those behind it are held meanwhile.
     fn deadline(&self, records: &RoutedRecords, admitted: Instant, started: Instant) -> Instant {
-        let config = self.sink.config();
         if !self.may_keep(records) {
+            let config = self.sink.config();
             return (admitted + config.outage_hold.get()).max(started + config.failover_after.get());
         }
         match self.sink.raw() {
-            Some(raw) if raw.breaker().is_proven() => started + config.send_deadline.get(),
+            Some(raw) if raw.breaker().is_proven() => started + self.sink.send_deadline(),
             _ => started + self.sink.first_deadline(),
         }
     }

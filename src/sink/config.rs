@@ -72,7 +72,8 @@ pub struct Config {
     pub failover_after: Span,
     /// The same limit before a new producer's first acknowledgement, and for a probe.
     pub first_ack: Span,
-    /// A part that the broker has not acknowledged by then takes the inbox, whatever the breaker says.
+    /// A part that the broker has not acknowledged by then takes the inbox, whatever the breaker says. Where that is Firestore, it
+    /// does so early enough for a write of it to be answered by `answer_deadline`.
     pub send_deadline: Span,
     /// Every request is answered by then.
     pub answer_deadline: Span,

@@ -290,7 +290,7 @@ vocabulary! {
     inbox_refused: By<InboxRefusal, Counter>,
     /// Time of one group commit; with Firestore, of one call with writes.
     inbox_commit_seconds: Histogram,
-    /// Documents that were not there when they were read back though Firestore had said so. Each is an alarm.
+    /// Documents that were made and read back twice and were not there though Firestore had said so. Each is an alarm.
     inbox_audit_missing: Counter,
     /// Calls of Firestore by the inbox's writer, by how they ended.
     firestore_calls: By<(FirestoreMethod, FirestoreEnd), Counter>,

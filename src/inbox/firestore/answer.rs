@@ -68,12 +68,7 @@ impl<C: Calls> Writer<'_, C> {
     fn one(&mut self, mut job: Job, outcome: Outcome) {
         let insert = job.is_insert();
         match outcome {
-            Outcome::Said(Written::Ok(_)) if insert => self.stored(job, true),
-            // Of an earlier attempt of ours it may be ours; else the same event was stored before, and is owed for already.
-            Outcome::Said(Written::AlreadyExists) if insert => {
-                let ours = job.unknown;
-                self.stored(job, ours);
-            }
+            Outcome::Said(Written::Ok(_) | Written::AlreadyExists) if insert => self.stored(job),
             Outcome::Said(Written::Ok(_)) => self.settled(job, true),
             Outcome::Said(Written::NotFound | Written::Precondition | Written::AlreadyExists) if !insert => self.settled(job, false),
             Outcome::Said(Written::Refused(words)) => self.never(job, &words),
@@ -89,20 +84,19 @@ impl<C: Calls> Writer<'_, C> {
         }
     }
 
-    /// It is there.
-    fn stored(&mut self, job: Job, ours: bool) {
+    /// It is there. If it was there before, nobody knows whether it is owed for: an earlier attempt may have had no answer, or
+    /// another instance has stored it. So it is owed for once more, and what is too much is paid when its lane is seen empty.
+    fn stored(&mut self, job: Job) {
         let (name, bytes) = (job.name, job.bytes());
         let gated = job.deposit.as_ref().is_some_and(|deposit| deposit.gated);
         let Work::Insert { parcel, reply } = job.work else { return };
         let Parcel { owed, arrival, .. } = *parcel;
-        match gated && ours {
+        match gated {
             true => self.desk.books.stored(owed, arrival),
-            // Who drains a command's collection is not waited for, and what was there before is owed for already.
+            // Who drains a command's collection is not waited for.
             false => drop(owed),
         }
-        if ours {
-            self.held.ours(&name);
-        }
+        self.held.counted(&name);
         self.desk.tally.stored.fetch_add(1, Ordering::Relaxed);
         metrics().inbox_stored.inc();
         self.done(&name, bytes);
@@ -112,10 +106,10 @@ impl<C: Calls> Writer<'_, C> {
 
     /// A report is dealt with; `gone`: by the row's change or end.
     pub(super) fn settled(&mut self, job: Job, gone: bool) {
-        let ours = self.held.forget(&job.name);
+        let counted = self.held.forget(&job.name);
         if let (Work::Settle(Settlement::Delivered), true, Some(deposit)) = (&job.work, gone, &job.deposit) {
             metrics().inbox_settled_late.inc();
-            if ours && deposit.gated {
+            if counted && deposit.gated {
                 self.desk.books.deleted(&deposit.lane, 1);
             }
         }

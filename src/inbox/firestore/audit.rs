@@ -1,8 +1,10 @@
 //! The audit: of so many writes that Firestore has said are there, one is read back before it is acknowledged.
 //!
-//! What always holds: which ones is counted, so that no run of writes goes by without one; a document that is missing makes
-//! the write's outcome unknown, and from then on every write is read back until 1,000 in a row were there; a row that this
-//! process has itself removed meanwhile ([`Auditor::removed`]) is not missing.
+//! What always holds: which ones is counted, so that no run of writes goes by without one; a document that is not there is
+//! made again and read back once more, because somebody else may have taken it in between (a command's reader; another
+//! instance's replay): then that is a duplicate. One that is missing both times makes the write's outcome unknown, and from
+//! then on every write is read back until 1,000 in a row were there. A row that this process has itself removed meanwhile
+//! ([`Auditor::removed`]) is not missing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -24,8 +26,19 @@ pub struct Auditor {
     /// How many more must be read back one after the other.
     probation: AtomicU32,
     missing: AtomicU64,
-    /// Those that are being read back, and whether they were removed meanwhile.
+    /// Those that are being written and may be read back, and whether they were removed meanwhile.
     watched: Mutex<HashMap<DocumentName, bool>>,
+}
+
+/// What was found of a document that was read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// It is there; or was, until we have removed it.
+    There,
+    /// It is not: somebody may have taken it, or it never was.
+    Suspect,
+    /// It is not there for the second time.
+    Missing,
 }
 
 /// Numbers of a moment.
@@ -49,8 +62,11 @@ impl Auditor {
         self.one_in > 0 && (self.probation.load(Ordering::Relaxed) > 0 || nth.is_multiple_of(self.one_in))
     }
 
-    /// These will be read back.
+    /// These may be read back.
     pub(super) fn watch(&self, names: impl Iterator<Item = DocumentName>) {
+        if self.one_in == 0 {
+            return;
+        }
         let mut watched = self.lock();
         watched.extend(names.map(|name| (name, false)));
     }
@@ -68,26 +84,35 @@ impl Auditor {
         }
     }
 
-    /// It was not read back after all.
+    /// It is not looked for any more.
     pub(super) fn forget(&self, name: &DocumentName) {
         self.lock().remove(name);
     }
 
-    /// What was found of one that was watched; false: it is missing.
-    pub(super) fn judge(&self, name: &DocumentName, found: bool) -> bool {
+    /// Whether Firestore's word is not enough now.
+    pub(super) fn is_on_probation(&self) -> bool {
+        self.probation.load(Ordering::Relaxed) > 0
+    }
+
+    /// What is to be thought of one that was watched; `missed`: it was not there before.
+    pub(super) fn judge(&self, name: &DocumentName, found: bool, missed: bool) -> Finding {
         let removed = self.lock().remove(name).unwrap_or(false);
         if found || removed {
             let less = |left: u32| left.checked_sub(1);
             if self.probation.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) == Ok(1) {
                 tracing::info!("the last {PROBATION} documents were all there: the inbox trusts Firestore's word again");
             }
-            return true;
+            return Finding::There;
+        }
+        if !missed {
+            tracing::debug!(document = %name, "a document is not there right after it was stored: it is made again");
+            return Finding::Suspect;
         }
         self.missing.fetch_add(1, Ordering::Relaxed);
         metrics().inbox_audit_missing.inc();
         self.probation.store(PROBATION, Ordering::Relaxed);
-        tracing::error!(document = %name, "Firestore has said that this document is stored, and does not have it: every write is read back from here on");
-        false
+        tracing::error!(document = %name, "Firestore has said twice that this document is stored, and does not have it: every write is read back from here on");
+        Finding::Missing
     }
 
     /// Numbers of this moment.
@@ -120,13 +145,13 @@ mod tests {
     fn a_missing_document_has_every_write_read_back_until_a_thousand_in_a_row_were_there() {
         let auditor = Auditor::new(1_000_000);
         assert!(auditor.picks() && !auditor.picks());
-        assert!(!auditor.judge(&NAME, false));
+        assert_eq!(auditor.judge(&NAME, false, true), Finding::Missing);
         for _ in 0..500 {
-            assert!(auditor.picks() && auditor.judge(&NAME, true));
+            assert!(auditor.picks() && auditor.judge(&NAME, true, false) == Finding::There);
         }
-        assert!(!auditor.judge(&NAME, false));
+        assert_eq!(auditor.judge(&NAME, false, true), Finding::Missing);
         for _ in 0..PROBATION {
-            assert!(auditor.picks() && auditor.judge(&NAME, true));
+            assert!(auditor.picks() && auditor.judge(&NAME, true, false) == Finding::There);
         }
         assert!(!auditor.picks());
         assert_eq!(auditor.snapshot().missing, 2);
@@ -137,7 +162,16 @@ mod tests {
         let auditor = Auditor::new(1);
         auditor.watch(std::iter::once(NAME));
         auditor.removed([NAME, DocumentName([2; 20])].iter());
-        assert!(auditor.judge(&NAME, false));
-        assert!(!auditor.judge(&NAME, false));
+        assert_eq!(auditor.judge(&NAME, false, true), Finding::There);
+        assert_eq!(auditor.judge(&NAME, false, true), Finding::Missing);
+    }
+
+    #[test]
+    fn one_that_somebody_may_have_taken_is_no_alarm_before_it_is_missing_again() {
+        let auditor = Auditor::new(1_000);
+        assert_eq!(auditor.judge(&NAME, false, false), Finding::Suspect);
+        assert_eq!((auditor.snapshot().missing, auditor.is_on_probation()), (0, false));
+        assert_eq!(auditor.judge(&NAME, false, true), Finding::Missing);
+        assert_eq!((auditor.snapshot().missing, auditor.is_on_probation()), (1, true));
     }
 }

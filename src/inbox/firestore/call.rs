@@ -1,15 +1,17 @@
 //! One call of the writer's: its turn, its writes, and the look back at some of them.
 //!
-//! What always holds: a write that was picked for the audit is not *done* before it was read back; what the call says of
-//! Firestore's health is told to the pacer here, once for each call.
+//! What always holds: a write that was picked for the audit is not *done* before it was read back; when one of a call is not
+//! there, none of its inserts is, nor of any other call while Firestore is not trusted; what the call says of Firestore's
+//! health is told to the pacer here, once for each call.
 
 use tokio::time::Instant;
 
-use super::audit::Auditor;
+use super::audit::{Auditor, Finding};
 use super::client::{Client, Fault, Written};
 use super::fs;
 use super::job::Job;
 use super::pacer::{Pacer, Spent};
+use crate::route::DocumentName;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{FirestoreEnd, FirestoreMethod};
 
@@ -53,9 +55,9 @@ pub(super) enum End {
 pub(super) enum Outcome {
     /// What Firestore says of it; where it was to be read back it was.
     Said(Written),
-    /// It could not be read back.
+    /// It could not be read back, or was not there for the first time: it is made again.
     NotReadBack,
-    /// It was read back, and is not there.
+    /// It was made and read back twice, and is not there.
     Missing,
 }
 
@@ -65,16 +67,19 @@ pub(super) async fn make<C: Calls>(calls: &C, pacer: &Pacer, auditor: &Auditor, 
     if let Err(spent) = pacer.permit(u32::try_from(count).unwrap_or(u32::MAX), true).await {
         return End::Spent(spent);
     }
-    let picked: Vec<bool> = jobs.iter_mut().map(|job| job.is_insert() && job.is_picked(|| auditor.picks())).collect();
-    let named = |jobs: &[Job]| -> Vec<_> { jobs.iter().zip(&picked).filter(|(_, picked)| **picked).map(|(job, _)| job.name).collect() };
-    let watched = named(jobs);
+    // All inserts are watched: one that is missing has the whole call looked at.
+    let mut watched: Vec<DocumentName> = Vec::with_capacity(count);
+    for job in jobs.iter_mut().filter(|job| job.is_insert()) {
+        job.picked = job.picked || auditor.picks();
+        watched.push(job.name);
+    }
     auditor.watch(watched.iter().copied());
     let started = Instant::now();
     let written = calls.write(writes).await;
     metrics().inbox_commit_seconds.observe(started.elapsed().as_secs_f64());
     note(pacer, &written, count, started);
     let end = match written {
-        Ok(written) => End::Each(read_back(calls, auditor, jobs, &picked, written).await),
+        Ok(written) => End::Each(read_back(calls, auditor, jobs, written).await),
         Err(fault) => End::Failed(fault),
     };
     watched.iter().for_each(|name| auditor.forget(name));
@@ -83,7 +88,8 @@ pub(super) async fn make<C: Calls>(calls: &C, pacer: &Pacer, auditor: &Auditor, 
 
 /// A write that changes nothing, to hear whether Firestore lets us again, or is back.
 pub(super) async fn probe<C: Calls>(calls: &C, pacer: &Pacer, write: fs::Write) {
-    if pacer.permit(1, false).await.is_ok() {
+    // Urgent: it does not wait in the line of the rest, and not for a pause either; the next one comes soon enough.
+    if pacer.permit(1, true).await.is_ok() {
         let started = Instant::now();
         note(pacer, &calls.write(vec![write]).await, 1, started);
     }
@@ -128,25 +134,46 @@ fn ended(fault: &Fault) -> FirestoreEnd {
     }
 }
 
-async fn read_back<C: Calls>(calls: &C, auditor: &Auditor, jobs: &[Job], picked: &[bool], written: Vec<Written>) -> Vec<Outcome> {
-    let there = |written: &Written| matches!(written, Written::Ok(_) | Written::AlreadyExists);
-    let asked: Vec<usize> = (0..jobs.len()).filter(|at| picked[*at] && written.get(*at).is_some_and(there)).collect();
+async fn read_back<C: Calls>(calls: &C, auditor: &Auditor, jobs: &mut [Job], written: Vec<Written>) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = written.into_iter().map(Outcome::Said).collect();
     // Whoever answers with fewer has not said what became of the others.
     outcomes.resize_with(jobs.len(), || Outcome::Said(Written::Again));
+    let stored = |at: &usize| matches!(outcomes[*at], Outcome::Said(Written::Ok(_) | Written::AlreadyExists));
+    let (picked, unread): (Vec<usize>, Vec<usize>) =
+        (0..jobs.len()).filter(|at| jobs[*at].is_insert() && stored(at)).partition(|at| jobs[*at].picked);
+    let missing = look(calls, auditor, jobs, &picked, &mut outcomes).await;
+    if missing || auditor.is_on_probation() {
+        look(calls, auditor, jobs, &unread, &mut outcomes).await;
+    }
+    outcomes
+}
+
+/// Reads these back; gives whether one was not there.
+async fn look<C: Calls>(calls: &C, auditor: &Auditor, jobs: &mut [Job], asked: &[usize], outcomes: &mut [Outcome]) -> bool {
     if asked.is_empty() {
-        return outcomes;
+        return false;
     }
     let names = asked.iter().map(|at| jobs[*at].path(calls)).collect();
     let started = Instant::now();
     let found = calls.get(names).await;
     metrics().firestore_call(FirestoreMethod::BatchGet, found.as_ref().map_or_else(ended, |_| FirestoreEnd::Ok), started.elapsed());
-    for (nth, at) in asked.into_iter().enumerate() {
-        match found.as_ref().ok().and_then(|found| found.get(nth)) {
-            None => outcomes[at] = Outcome::NotReadBack,
-            Some(found) if auditor.judge(&jobs[at].name, found.is_some()) => {}
-            Some(_) => outcomes[at] = Outcome::Missing,
+    let mut missing = false;
+    for (nth, at) in asked.iter().enumerate() {
+        let job = &mut jobs[*at];
+        // Whatever comes of this look: it is not answered for unread.
+        job.picked = true;
+        let finding =
+            found.as_ref().ok().and_then(|found| found.get(nth)).map(|found| auditor.judge(&job.name, found.is_some(), job.missed));
+        missing |= matches!(finding, Some(Finding::Suspect | Finding::Missing));
+        match finding {
+            Some(Finding::There) => {}
+            Some(Finding::Missing) => outcomes[*at] = Outcome::Missing,
+            Some(Finding::Suspect) => {
+                job.missed = true;
+                outcomes[*at] = Outcome::NotReadBack;
+            }
+            None => outcomes[*at] = Outcome::NotReadBack,
         }
     }
-    outcomes
+    missing
 }

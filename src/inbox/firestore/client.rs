@@ -119,6 +119,12 @@ impl Client {
         self.0.credentials.has_token()
     }
 
+    /// Whether there is none, and the last one that was asked for did not come. A token that has only expired is fetched by the
+    /// call that needs it.
+    pub fn is_without_token(&self) -> bool {
+        self.0.credentials.is_without_token()
+    }
+
     /// What went wrong last, if nothing has gone well since.
     pub fn last_error(&self) -> Option<String> {
         let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner).error.clone();

@@ -44,7 +44,8 @@ pub struct Config {
     pub endpoint: String,
     /// The metadata server's `host` or `host:port`. Also `GCE_METADATA_HOST`.
     pub metadata_host: String,
-    /// How long a write may take, and a query five times as long. An event whose write takes longer may be stored all the same, and is answered as one
+    /// How long a write may take, and a query five times as long. The broker is given up so much, and 300 ms, before
+    /// `sink.answer_deadline`. An event whose write takes longer may be stored all the same, and is answered as one
     /// of which that is not known.
     pub call_timeout: Span,
     /// Writes a second, at most.
@@ -53,7 +54,7 @@ pub struct Config {
     pub ramp_from: u32,
     /// Writes a day (of UTC), at most: a bound on what an outage can cost. Beyond, events are refused with `unavailable`.
     pub writes_per_day: u64,
-    /// Of so many writes one is read back before it is acknowledged. 0: none.
+    /// Of so many writes one is read back before it is acknowledged; one that is not there is made and read back once more. 0: none.
     pub audit_one_in: u32,
     /// How long an instance that has died keeps others from replaying what it was replaying.
     pub lease: Span,

@@ -158,6 +158,11 @@ impl Credentials {
         self.usable().is_some()
     }
 
+    /// Whether there is none, and the last fetch failed.
+    pub fn is_without_token(&self) -> bool {
+        self.usable().is_none() && self.state().failed.is_some()
+    }
+
     /// Why the last fetch failed, if none has succeeded since.
     pub fn last_error(&self) -> Option<String> {
         self.state().failed.as_ref().map(|failure| failure.words.clone())

@@ -50,12 +50,15 @@ pub(super) struct Job {
     pub(super) work: Work,
     /// Where its document is; a report's is not known before its turn.
     pub(super) deposit: Option<Deposit>,
-    /// Whether an attempt has an unknown outcome, so that a document found there may be ours.
+    /// Whether an attempt has an unknown outcome, so that it may be stored all the same.
     pub(super) unknown: bool,
     /// Since when it is tried.
     pub(super) since: Instant,
     attempts: u32,
-    picked: Option<bool>,
+    /// Whether it is read back before it is answered for: once picked it stays so, and each try may pick it.
+    pub(super) picked: bool,
+    /// Whether it was read back, and was not there.
+    pub(super) missed: bool,
 }
 
 /// What is to be done.
@@ -83,7 +86,7 @@ impl Job {
             }
             Command::Settle { name, settlement } => (name, Work::Settle(settlement), None),
         };
-        Self { name, work, deposit, unknown: false, since: Instant::now(), attempts: 0, picked: None }
+        Self { name, work, deposit, unknown: false, since: Instant::now(), attempts: 0, picked: false, missed: false }
     }
 
     pub(super) fn is_insert(&self) -> bool {
@@ -108,11 +111,6 @@ impl Job {
         let rest = Duration::from_millis(50 << self.attempts.min(5)).min(Duration::from_secs(1));
         self.attempts += 1;
         rest
-    }
-
-    /// Whether it is read back: decided once, however often it is tried.
-    pub(super) fn is_picked(&mut self, pick: impl FnOnce() -> bool) -> bool {
-        *self.picked.get_or_insert_with(pick)
     }
 
     /// Its document's full name.
@@ -195,7 +193,7 @@ pub(super) struct Held {
 #[derive(Debug)]
 struct HeldRow {
     deposit: Deposit,
-    ours: bool,
+    counted: bool,
     until: Instant,
 }
 
@@ -212,15 +210,15 @@ impl Held {
         }
         let left = u64::try_from(parcel.not_before_ms.saturating_sub(now_ms())).unwrap_or(0);
         let until = Instant::now() + Duration::from_millis(left).min(GRACE * 10) + GRACE;
-        let row = HeldRow { deposit: deposit.clone(), ours: false, until };
+        let row = HeldRow { deposit: deposit.clone(), counted: false, until };
         let row = self.rows.entry(job.name).or_insert(row);
         row.until = row.until.max(until);
     }
 
-    /// It is there, and we have stored it.
-    pub(super) fn ours(&mut self, name: &DocumentName) {
+    /// It is there, and its lane is owed it.
+    pub(super) fn counted(&mut self, name: &DocumentName) {
         if let Some(row) = self.rows.get_mut(name) {
-            row.ours = true;
+            row.counted = true;
         }
     }
 
@@ -229,9 +227,9 @@ impl Held {
         self.rows.get(name).map(|row| row.deposit.clone())
     }
 
-    /// Its report is dealt with; gives whether we had stored it.
+    /// Its report is dealt with; gives whether its lane was owed it.
     pub(super) fn forget(&mut self, name: &DocumentName) -> bool {
-        self.rows.remove(name).is_some_and(|row| row.ours)
+        self.rows.remove(name).is_some_and(|row| row.counted)
     }
 
     /// How many there are.

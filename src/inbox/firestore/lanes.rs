@@ -132,7 +132,8 @@ impl Firestore {
 
     /// Whether a lane is ours to replay now. While Firestore takes no writes, none is: what was delivered could not be deleted.
     pub(in crate::inbox) async fn claim(&self, lane: &TopicPartition) -> bool {
-        self.shared.pacer.shut().is_none() && self.shared.lanes.leases.claim(&self.leases_of(lane), lane).await
+        let pacer = &self.shared.pacer;
+        pacer.shut().is_none() && pacer.has_day() && self.shared.lanes.leases.claim(&self.leases_of(lane), lane).await
     }
 
     /// Looks for lanes that hold rows, whoever has stored them, and past those that are another's to replay.

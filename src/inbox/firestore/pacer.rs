@@ -57,6 +57,8 @@ pub enum Shut {
 #[derive(Debug)]
 pub struct Pacer {
     state: Mutex<State>,
+    /// Held by the one of the rest whose turn it is, until its time has come.
+    turn: tokio::sync::Mutex<()>,
     per_day: u64,
 }
 
@@ -99,12 +101,16 @@ impl Pacer {
     pub fn new(config: &Config) -> Self {
         let ramp = Ramp::new(config.ramp_from, config.writes_per_second, config.writes_per_day, Instant::now());
         let state = State { ramp, batch: FIRST_BATCH, calls: FIRST_CALLS, next: None, until: None, denied: false, unanswered: None };
-        Self { state: Mutex::new(state), per_day: config.writes_per_day }
+        Self { state: Mutex::new(state), turn: tokio::sync::Mutex::default(), per_day: config.writes_per_day }
     }
 
     /// Waits until so many writes may be made. Urgent ones are never kept longer than a second: they are refused at once. The
-    /// rest leaves half of a second's writes to them, for as long as that; ask for a few hundred at most.
+    /// rest leaves half of a second's writes to them, for as long as that, and goes one after the other; ask for a few hundred
+    /// at most.
     pub async fn permit(&self, writes: u32, urgent: bool) -> Result<(), Spent> {
+        // Were all of the rest to lose their patience together, what they take would be seconds ahead of its time, and nothing
+        // urgent would be let through meanwhile. So one of them at most is ever ahead.
+        let _turn = if urgent { None } else { Some(self.turn.lock().await) };
         while let Some(left) = self.pause() {
             if urgent && left > PATIENCE {
                 return Err(Spent::Pause);
@@ -143,6 +149,11 @@ impl Pacer {
             true if ramp.wait(now, day, ahead) > LONGEST_WAIT => Err(Spent::Second),
             true => Ok(()),
         }
+    }
+
+    /// Whether this day has one more write.
+    pub fn has_day(&self) -> bool {
+        self.lock().ramp.has_day(Instant::now(), today())
     }
 
     /// RESOURCE_EXHAUSTED or ABORTED were seen.

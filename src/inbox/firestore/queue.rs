@@ -93,6 +93,27 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Whether nothing comes in any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Closes it for want of a taker: who still waits in it is answered, and owes nothing.
+    pub(super) fn abandon(&self) {
+        let left = {
+            let mut inner = self.lock();
+            (inner.closed, inner.bytes) = (true, 0);
+            std::mem::take(&mut inner.commands)
+        };
+        for command in left {
+            if let Command::Insert { parcel, reply } = command {
+                // The gate opens before the answer is heard.
+                drop(parcel);
+                let _ = reply.send(Err(StoreError::Unknown));
+            }
+        }
+    }
+
     /// All that has come, or waits for something to come. None: closed, and all of it was taken. For one taker.
     pub(super) async fn take(&self) -> Option<VecDeque<Command>> {
         loop {

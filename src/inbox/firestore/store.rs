@@ -1,6 +1,7 @@
 //! The store's front: what the trunk asks of it, and the writer's beginning and end.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -11,7 +12,7 @@ use super::audit::{Audit, Auditor};
 use super::job::Forms;
 use super::pacer::Pace;
 use super::queue::{Command, Queue};
-use super::writer::{Desk, Writer};
+use super::writer::{CLOSE_SHARE, Desk, Writer};
 use super::{Collections, Config, Firestore, Shared};
 use crate::drain::Drain;
 use crate::inbox::row::Parcel;
@@ -20,6 +21,9 @@ use crate::route::DocumentName;
 
 /// Bytes of rows that may wait for their answer.
 const QUEUE_BYTES: usize = 64 << 20;
+
+/// What a store takes beside its call: its turn, and a second try of one that has failed at once.
+const AROUND_CALL: Duration = Duration::from_millis(200);
 
 /// What an operator wants to know of Firestore at a moment.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -69,7 +73,13 @@ impl Firestore {
     }
 
     pub(in crate::inbox) fn takes(&self) -> bool {
-        self.shared.pacer.takes() && self.shared.client.has_token()
+        // A token that is not there yet is fetched by the first call that needs it.
+        self.shared.pacer.takes() && !self.shared.client.is_without_token() && !self.shared.writing.queue.is_closed()
+    }
+
+    /// One call that takes all of its time, and what is around it.
+    pub(in crate::inbox) fn store_time(&self) -> Duration {
+        self.shared.config.call_timeout.get() + AROUND_CALL
     }
 
     pub(in crate::inbox) fn store(&self, parcel: Parcel) -> Result<oneshot::Receiver<Result<Stored, StoreError>>, StoreError> {
@@ -102,27 +112,43 @@ impl Firestore {
         }
     }
 
-    /// What is queued is still written, for the writer's share of the drain.
+    /// What is queued is still written, for the writer's share of the drain; meanwhile others get our leases.
     pub(in crate::inbox) async fn close(&self) {
         self.shared.writing.queue.close();
         let task = self.shared.writing.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task
-            && task.await.is_err()
-        {
-            tracing::error!("the inbox's writer has ended by a fault of ours");
+        let written = async {
+            if let Some(task) = task {
+                // How it has ended it has said itself.
+                let _ = task.await;
+            }
+        };
+        end(written, self.leave()).await;
+    }
+}
+
+/// The writer's end, and that of our leases, at once and each within its share: a lease that is not given back runs out.
+async fn end(written: impl Future<Output = ()>, left: impl Future<Output = ()>) {
+    let left = async {
+        if tokio::time::timeout(CLOSE_SHARE, left).await.is_err() {
+            tracing::debug!("leases could not be given back in time; they run out");
         }
-        self.leave().await;
+    };
+    tokio::join!(written, left);
+}
+
+/// Should the writer end by a fault of ours, nothing more is taken, and nobody waits for it.
+struct Closing<'a>(&'a Queue);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the inbox's writer has ended by a fault of ours: nothing is stored before a restart");
+        }
+        self.0.abandon();
     }
 }
 
 async fn write(shared: Arc<Shared>) {
-    /// Should the writer end by a fault of ours, nothing more is taken.
-    struct Closing<'a>(&'a Queue);
-    impl Drop for Closing<'_> {
-        fn drop(&mut self) {
-            self.0.close();
-        }
-    }
     let writing = &shared.writing;
     let _closing = Closing(&writing.queue);
     let desk = Desk {
@@ -135,4 +161,62 @@ async fn write(shared: Arc<Shared>) {
         forms: &writing.forms,
     };
     Writer::new(&desk).run().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::Gates;
+
+    /// A Firestore that nobody has started, and that nobody answers for.
+    fn nowhere(config: Config) -> Firestore {
+        let config = Config { project: Some("demo".to_owned()), ..config };
+        let config = crate::inbox::Config { kind: crate::inbox::Kind::Firestore, firestore: config, ..crate::inbox::Config::default() };
+        Firestore::open(&config, Collections::default(), &Arc::new(Gates::default())).expect("settings without mistakes")
+    }
+
+    fn emulator() -> Config {
+        Config { emulator: Some("127.0.0.1:1".to_owned()), ..Config::default() }
+    }
+
+    #[tokio::test]
+    async fn it_takes_rows_without_any_background_until_a_token_was_asked_for_and_did_not_come() {
+        assert!(nowhere(emulator()).takes());
+        let machine = nowhere(Config { metadata_host: "127.0.0.1:1".to_owned(), ..Config::default() });
+        assert!(machine.takes());
+        assert!(machine.shared.client.get(vec!["a".to_owned()]).await.is_err());
+        assert!(!machine.takes());
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_has_ended_by_a_fault_takes_nothing() {
+        let firestore = nowhere(emulator());
+        assert!(firestore.takes());
+        let shared = Arc::clone(&firestore.shared);
+        let writer = tokio::spawn(async move {
+            let _closing = Closing(&shared.writing.queue);
+            panic!("a fault of ours");
+        });
+        assert!(writer.await.is_err_and(|error| error.is_panic()) && !firestore.takes());
+    }
+
+    #[tokio::test]
+    async fn no_lane_is_claimed_when_the_day_has_no_delete_left() {
+        let firestore = nowhere(Config { writes_per_day: 1, ..emulator() });
+        firestore.shared.pacer.permit(1, true).await.expect("the day's only write");
+        assert!(!firestore.claim(&(crate::event::Topic::new("t").expect("a topic"), 0)).await);
+        assert_eq!(firestore.shared.client.last_error(), None, "nobody was asked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_takes_no_longer_than_the_writers_share() {
+        let began = tokio::time::Instant::now();
+        end(tokio::time::sleep(CLOSE_SHARE), std::future::pending()).await;
+        assert_eq!(began.elapsed(), CLOSE_SHARE);
+    }
+
+    #[tokio::test]
+    async fn a_store_may_take_a_call_and_a_little_more() {
+        assert_eq!(nowhere(emulator()).store_time(), Duration::from_millis(1_200));
+    }
 }

@@ -34,10 +34,14 @@ use crate::route::DocumentName;
 const MAX_CALL_BYTES: usize = 3 << 20;
 
 /// What is still written after the queue has closed; a little less than the drain waits for it.
-const CLOSE_SHARE: Duration = Duration::from_millis(1_300);
+pub(super) const CLOSE_SHARE: Duration = Duration::from_millis(1_300);
 
-/// Between two questions whether Firestore lets us again, or is back.
+/// Between two questions whether Firestore lets us again, or is back. The first one comes at once: it waits for the new token
+/// as long as any call does, and most often that is all there was to it.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
+
+/// But so long after the one before it, should Firestore let us ask and not write.
+const PROBE_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the writer works with.
 #[derive(Debug)]
@@ -73,6 +77,8 @@ pub(super) struct Writer<'a, C> {
     under_way: FuturesUnordered<BoxFuture<'a, Ended>>,
     /// When Firestore is asked again whether it lets us, or is back; none: it does, and is.
     probe: Option<Instant>,
+    /// When it was last asked.
+    probed: Option<Instant>,
 }
 
 impl<'a, C: Calls> Writer<'a, C> {
@@ -88,6 +94,7 @@ impl<'a, C: Calls> Writer<'a, C> {
             abandoned: None,
             under_way: FuturesUnordered::new(),
             probe: None,
+            probed: None,
         }
     }
 
@@ -182,10 +189,11 @@ impl<'a, C: Calls> Writer<'a, C> {
             return;
         }
         let now = Instant::now();
-        if *self.probe.get_or_insert(now + PROBE_EVERY) > now {
+        let first = self.probed.map_or(now, |probed| now.max(probed + PROBE_AGAIN));
+        if *self.probe.get_or_insert(first) > now {
             return;
         }
-        self.probe = Some(now + PROBE_EVERY);
+        (self.probe, self.probed) = (Some(now + PROBE_EVERY), Some(now));
         let desk = self.desk;
         self.under_way.push(Box::pin(async move {
             let collection = desk.forms.collections.all().first().copied().unwrap_or_default();
@@ -241,12 +249,12 @@ impl<'a, C: Calls> Writer<'a, C> {
         self.halves.extend([other, jobs]);
     }
 
-    /// When there is something to do next, if nothing comes.
+    /// When there is something to do next, if nothing comes. Replay may hear what we do not: then it is we who ask.
     fn next(&self, until: Option<Instant>) -> Instant {
         let now = Instant::now();
         let pause = self.desk.pacer.pause().map(|left| now + left);
         let rested = self.later.first_key_value().map(|((at, _), _)| *at);
-        [until, pause, rested, self.probe].into_iter().flatten().min().unwrap_or(now + Duration::from_secs(3_600))
+        [until, pause, rested, self.probe].into_iter().flatten().fold(now + PROBE_EVERY, Instant::min)
     }
 }
 

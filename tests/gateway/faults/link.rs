@@ -128,8 +128,8 @@ async fn connections_that_are_reset_are_made_again_and_nothing_is_lost() {
 }
 
 /// Scenario: the way to the broker is quick, and then 50 ms longer each way.
-/// Guarantees: everything goes on to go to the broker, at the rate at which it is sent; how long an answer takes follows the
-/// delay and is no multiple of it.
+/// Guarantees: everything still goes to the broker, as many as senders who wait for each answer can send; how long an answer
+/// takes follows the delay and is no multiple of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_milliseconds_each_way_are_added_to_answers_and_not_multiplied() {
     const DELAY: Duration = Duration::from_millis(50);
@@ -146,7 +146,7 @@ async fn fifty_milliseconds_each_way_are_added_to_answers_and_not_multiplied() {
         assert_eq!((tally.errors.len(), tally.refused.len()), (0, 0), "{tally:?}");
         (p99(tally.times), 4_000.0 / began.elapsed().as_secs_f64())
     };
-    let (near, _) = phase().await;
+    let (near, before) = phase().await;
     // What a longer way does to a gate as it is shipped is no fault, but a producer that has to get used to it may send
     // what it has sent: a window.
     stage.ledger.broken("delay");
@@ -161,7 +161,7 @@ async fn fifty_milliseconds_each_way_are_added_to_answers_and_not_multiplied() {
     seen(
         "F29",
         &format!(
-            "p99 {near:?} before, {:?} in the first 4,000 events with 100 ms more, {far:?} in the next; {rate:.0} events a second of {RATE}; {verdict}",
+            "p99 {near:?} before, {:?} in the first 4,000 events with 100 ms more, {far:?} in the next; {before:.0} events a second before, {rate:.0} after, by senders who wait for each answer; {verdict}",
             first.0
         ),
     );
@@ -169,5 +169,5 @@ async fn fifty_milliseconds_each_way_are_added_to_answers_and_not_multiplied() {
     assert!(far >= 2 * DELAY, "{far:?}");
     // Loose: the machine is shared. Goal: the delay itself, once or twice.
     assert!(far <= near + 20 * DELAY, "{far:?} after {near:?}");
-    assert!(rate * 2.0 >= RATE as f64, "{rate} events a second");
+    assert!(rate * 3.0 >= before, "{rate} events a second after {before}");
 }

@@ -98,6 +98,18 @@ pub struct Tally {
     pub errors: Vec<String>,
 }
 
+impl Tally {
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.slowest = self.slowest.max(other.slowest);
+        self.times.extend(other.times);
+        self.held_up += other.held_up;
+        self.refused.extend(other.refused);
+        self.errors.extend(other.errors);
+    }
+}
+
 /// The time within which 99 of 100 are.
 pub fn p99(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
@@ -178,12 +190,7 @@ impl Load {
         while let Some(ended) = running.tasks.join_next().await {
             let (sender, tally) = ended.expect("a sender does not panic");
             self.senders.push(sender);
-            all.answered += tally.answered;
-            all.slowest = all.slowest.max(tally.slowest);
-            all.times.extend(tally.times);
-            all.held_up += tally.held_up;
-            all.refused.extend(tally.refused);
-            all.errors.extend(tally.errors);
+            all.add(tally);
         }
         self.senders.sort_by_key(|sender| sender.number);
         all

@@ -224,14 +224,7 @@ impl Firestore {
     async fn make(&self, changes: Vec<Vec<fs::Write>>, patience: Duration) -> Vec<bool> {
         let until = Instant::now() + patience;
         let size = self.shared.pacer.batch().max(1);
-        let mut calls: Vec<Vec<Vec<fs::Write>>> = Vec::new();
-        for change in changes {
-            match calls.last_mut().filter(|call| call.len() < size) {
-                Some(call) => call.push(change),
-                None => calls.push(vec![change]),
-            }
-        }
-        let calls: Vec<_> = calls.into_iter().map(|call| self.call(call, until)).collect();
+        let calls: Vec<_> = batched(changes, size).into_iter().map(|call| self.call(call, until)).collect();
         let ended = stream::iter(calls).buffered(self.shared.pacer.calls().max(1));
         ended.collect::<Vec<_>>().await.concat()
     }
@@ -278,6 +271,23 @@ impl Firestore {
     }
 }
 
+/// Changes in calls of at most so many writes, but always one change.
+fn batched(changes: Vec<Vec<fs::Write>>, size: usize) -> Vec<Vec<Vec<fs::Write>>> {
+    let mut calls: Vec<Vec<Vec<fs::Write>>> = Vec::new();
+    let mut writes = 0;
+    for change in changes {
+        writes += change.len();
+        match calls.last_mut().filter(|_| writes <= size) {
+            Some(call) => call.push(change),
+            None => {
+                writes = change.len();
+                calls.push(vec![change]);
+            }
+        }
+    }
+    calls
+}
+
 /// Whether the writes of a change have all ended, and one of them well; none: not yet.
 fn ended(written: &[Written]) -> Option<bool> {
     let again = written.iter().any(|one| matches!(one, Written::Again));
@@ -305,4 +315,17 @@ fn before_it_was_aside(document: &fs::Document) -> Option<(&str, TopicPartition,
     let waiting = proto::text_of(&document.fields, "order")?.strip_prefix(order::ASIDE.0)?;
     let (lane, arrival) = order::parse(waiting)?;
     Some((waiting, lane, arrival))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_has_no_more_writes_than_it_may_have_however_many_homes_a_row_has() {
+        let of_two_homes = vec![vec![fs::Write::default(); 2]; 600];
+        let writes: Vec<usize> = batched(of_two_homes, 500).iter().map(|call| call.iter().map(Vec::len).sum()).collect();
+        assert_eq!(writes, [500, 500, 200]);
+        assert_eq!(batched(vec![vec![fs::Write::default(); 3]], 2).len(), 1);
+    }
 }

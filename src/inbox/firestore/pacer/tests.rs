@@ -87,6 +87,28 @@ async fn the_rest_leaves_half_to_the_urgent_but_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_many_of_the_rest_come_at_once_the_urgent_are_let_through() {
+    let pacer = std::sync::Arc::new(pacer(500, 100_000));
+    let rest: Vec<_> = (0..16)
+        .map(|_| {
+            let pacer = std::sync::Arc::clone(&pacer);
+            tokio::spawn(async move { pacer.permit(300, false).await })
+        })
+        .collect();
+    let began = Instant::now();
+    // 4,800 writes of the rest, 500 a second.
+    while began.elapsed() < Duration::from_secs(9) {
+        sleep(Duration::from_millis(50)).await;
+        assert!(pacer.takes(), "after {:?}", began.elapsed());
+        pacer.permit(1, true).await.expect("room for one that is urgent");
+    }
+    for one in rest {
+        assert_eq!(one.await.expect("no panic"), Ok(()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_days_end_refuses_everything() {
     let pacer = pacer(500, 100);
     pacer.permit(100, true).await.expect("the day's");

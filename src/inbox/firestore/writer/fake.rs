@@ -43,6 +43,8 @@ pub(super) struct Fake {
     /// A call with this document is refused as a whole.
     pub(super) poison: Mutex<Option<String>>,
     pub(super) read_fails: AtomicBool,
+    /// The documents that are read next are taken by somebody else first.
+    pub(super) taken: AtomicBool,
     /// It says that it has stored, and has not.
     pub(super) lies: AtomicBool,
     pub(super) delay: Mutex<Duration>,
@@ -117,7 +119,10 @@ impl Calls for Fake {
         if self.read_fails.swap(false, Ordering::Relaxed) {
             return Err(Fault::Slow);
         }
-        let documents = self.documents.lock().expect("whole");
+        let mut documents = self.documents.lock().expect("whole");
+        if self.taken.swap(false, Ordering::Relaxed) {
+            names.iter().for_each(|name| drop(documents.remove(name)));
+        }
         Ok(names.iter().map(|name| documents.get(name).cloned()).collect())
     }
 

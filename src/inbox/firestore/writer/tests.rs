@@ -174,14 +174,43 @@ async fn a_firestore_that_is_away_is_offered_nothing_more_and_is_asked_whether_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_event_again_is_stored_once_and_owed_for_once() {
+async fn the_same_event_again_is_stored_once_and_its_gate_is_closed_until_its_lane_is_empty() {
     let (bench, _) = Bench::at_work(&plenty());
     let event = routed(1, 10);
     let replies = [bench.put(&event, None), bench.put(&event, None), bench.put(&event, None)];
     for reply in replies {
         reply.await.expect("an answer").expect("stored");
     }
-    assert_eq!((bench.documents(), bench.gates.total(), bench.calls()), (1, 1, vec![1, 1, 1]));
+    assert_eq!((bench.documents(), bench.calls()), (1, vec![1, 1, 1]));
+    bench.books.deleted(&bench.lane(), 1);
+    assert!(bench.gates.total() > 0);
+    bench.books.seen_empty(&bench.lane(), bench.books.mark(&bench.lane()));
+    assert_eq!(bench.gates.total(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_client_has_given_up_and_sends_again_is_waited_for_though_it_is_there_already() {
+    let (bench, _) = Bench::at_work(&plenty());
+    // It is stored, and the answer comes too late.
+    bench.fake.steps.lock().expect("whole").push_back(Step::MadeAndFails(Fault::Slow));
+    let event = routed(1, 10);
+    drop(bench.put(&event, None));
+    let reply = bench.put(&event, None);
+    idle().await;
+    drop(reply);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((bench.documents(), bench.gates.total()), (1, 0));
+    bench.put(&event, None).await.expect("an answer").expect("stored");
+    assert_eq!(bench.gates.total(), 1, "what comes next does not overtake it");
+    // So is what another instance has stored.
+    let other = routed(2, 10);
+    bench.put(&other, None).await.expect("an answer").expect("stored");
+    bench.books.seen_empty(&bench.lane(), bench.books.mark(&bench.lane()));
+    bench.put(&other, HELD).await.expect("an answer").expect("stored");
+    assert_eq!(bench.gates.total(), 1);
+    bench.settle(other.name(), Settlement::Delivered);
+    idle().await;
+    assert_eq!(bench.gates.total(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,10 +286,38 @@ async fn a_refused_credential_refuses_at_once_and_is_asked_about() {
     assert!(!bench.pacer.takes() && bench.gates.total() == 0);
     assert_eq!(bench.event(2).1.await.expect("an answer"), Err(StoreError::Denied));
     tokio::time::sleep(Duration::from_secs(5)).await;
+    let probes = bench.calls().len();
+    assert!((3..=5).contains(&probes), "{probes}");
     *bench.fake.always.lock().expect("whole") = None;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(bench.pacer.takes());
     bench.event(3).1.await.expect("an answer").expect("stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_only_too_old_shuts_for_no_longer_than_a_new_one_takes() {
+    let (bench, _) = Bench::at_work(&plenty());
+    let refused = || Step::Fails(Fault::Denied("too old".to_owned()));
+    bench.fake.steps.lock().expect("whole").extend([refused(), Step::Made, refused()]);
+    assert_eq!(bench.event(1).1.await.expect("an answer"), Err(StoreError::Denied));
+    idle().await;
+    assert!(bench.pacer.takes());
+    // A Firestore that lets us ask and not write is not asked all the time.
+    assert_eq!(bench.event(2).1.await.expect("an answer"), Err(StoreError::Denied));
+    idle().await;
+    assert!(!bench.pacer.takes());
+    tokio::time::sleep(PROBE_AGAIN).await;
+    assert!(bench.pacer.takes());
+    bench.event(3).1.await.expect("an answer").expect("stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_replay_has_heard_is_asked_about_though_nothing_is_stored() {
+    let (bench, _) = Bench::at_work(&plenty());
+    idle().await;
+    bench.pacer.denied(&"replay may not delete");
+    tokio::time::sleep(PROBE_EVERY + Duration::from_millis(1)).await;
+    assert!(bench.pacer.takes());
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,11 +347,58 @@ async fn a_document_that_is_not_there_is_unknown_and_has_every_write_read_back()
     bench.fake.lies.store(true, Ordering::Relaxed);
     let lied = bench.event(20).1.await.expect("an answer");
     assert_eq!((lied, bench.gates.total(), bench.auditor.snapshot().missing), (Err(StoreError::Unknown), 20, 1));
+    assert_eq!(bench.fake.reads.lock().expect("whole").len(), 2 + 2, "made and read back twice");
     bench.fake.lies.store(false, Ordering::Relaxed);
     for n in 100..105 {
         bench.event(n).1.await.expect("an answer").expect("stored");
     }
-    assert_eq!(bench.fake.reads.lock().expect("whole").len(), 2 + 1 + 5);
+    assert_eq!(bench.fake.reads.lock().expect("whole").len(), 2 + 2 + 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_call_is_acknowledged_unread_when_one_of_it_is_missing() {
+    let (bench, _) = Bench::at_work(&Config { audit_one_in: 1_000, ..plenty() });
+    *bench.fake.delay.lock().expect("whole") = Duration::from_millis(10);
+    bench.fake.lies.store(true, Ordering::Relaxed);
+    let replies: Vec<_> = (0..50).map(|n| bench.event(n).1).collect();
+    for reply in replies {
+        assert_eq!(reply.await.expect("an answer"), Err(StoreError::Unknown));
+    }
+    assert_eq!((bench.documents(), bench.gates.total()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_tried_before_firestore_lied_is_read_back_all_the_same() {
+    let (bench, _) = Bench::at_work(&Config { audit_one_in: 1_000, ..plenty() });
+    bench.event(0).1.await.expect("an answer").expect("stored");
+    bench.fake.steps.lock().expect("whole").push_back(Step::Fails(Fault::Slow));
+    let (_, reply) = bench.event(1);
+    idle().await;
+    let somebody = routed(999, 10).name();
+    bench.auditor.judge(&somebody, false, true);
+    bench.fake.lies.store(true, Ordering::Relaxed);
+    assert_eq!(reply.await.expect("an answer"), Err(StoreError::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_its_reader_has_taken_at_once_is_made_again_and_is_no_alarm() {
+    let (bench, _) = Bench::at_work(&Config { audit_one_in: 1, ..plenty() });
+    bench.fake.taken.store(true, Ordering::Relaxed);
+    bench.event(1).1.await.expect("an answer").expect("stored");
+    assert_eq!((bench.documents(), bench.gates.total(), bench.calls()), (1, 1, vec![1, 1]));
+    assert_eq!((bench.auditor.snapshot().missing, bench.auditor.is_on_probation()), (0, false));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_writer_that_has_ended_is_answered_and_owes_nothing() {
+    let bench = Bench::new(&plenty());
+    let replies: Vec<_> = (0..3).map(|n| bench.event(n).1).collect();
+    assert!(!bench.queue.is_closed());
+    bench.queue.abandon();
+    for reply in replies {
+        assert_eq!(reply.await.expect("an answer"), Err(StoreError::Unknown));
+    }
+    assert_eq!((bench.gates.total(), bench.queue.bytes(), bench.queue.is_closed()), (0, 0, true));
 }
 
 #[tokio::test(start_paused = true)]
