@@ -222,6 +222,10 @@ fn is_name(name: &str) -> bool {
 
 type FieldMistake = (&'static str, String);
 
+/// Claims that say something else: the registered ones, and those of Firebase's and Google's tokens.
+const TAKEN_CLAIMS: &[&str] =
+    &["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "email", "email_verified", "azp", "firebase", "user_id", "auth_time", "topics"];
+
 impl IssuerConfig {
     /// Whether `sluicegate token` could sign for it: a shared secret, or a private key beside the public one.
     pub fn can_sign(&self) -> bool {
@@ -306,7 +310,25 @@ impl IssuerConfig {
         if self.leeway.get() > MAX_LEEWAY {
             mistakes.push(("leeway", "at most 5m".into()));
         }
+        mistakes.extend(self.admin_mistakes());
         mistakes.extend(self.key_mistakes());
+        mistakes
+    }
+
+    /// A claim that tokens have for another reason must not make administrators of their holders.
+    fn admin_mistakes(&self) -> Vec<FieldMistake> {
+        let mut mistakes = Vec::new();
+        let claim = self.admin_claim.as_deref();
+        if claim.is_some_and(|claim| claim.is_empty() || TAKEN_CLAIMS.contains(&claim) || self.tier_claim.as_deref() == Some(claim)) {
+            mistakes.push((
+                "admin_claim",
+                format!("expected a claim of its own, such as `admin`: not empty, and none of {}", TAKEN_CLAIMS.join(", ")),
+            ));
+        }
+        let doubled = |i: usize| self.admins[..i].contains(&self.admins[i]);
+        if (0..self.admins.len()).any(|i| self.admins[i].is_empty() || doubled(i)) {
+            mistakes.push(("admins", "expected subjects that are not empty, each once".into()));
+        }
         mistakes
     }
 
@@ -360,6 +382,18 @@ mod tests {
     fn mistakes(toml: &str) -> Vec<String> {
         let config: Config = toml::from_str(toml).expect("the types are right");
         config.mistakes().into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[test]
+    fn a_claim_that_says_something_else_makes_no_administrators() {
+        let with = |line: &str| mistakes(&format!("[issuers.ci]\nissuer = \"i\"\naudience = \"a\"\ntier_claim = \"tier\"\n{line}"));
+        for claim in ["", "sub", "aud", "email_verified", "tier"] {
+            assert_eq!(with(&format!("admin_claim = \"{claim}\"")), ["issuers.ci.admin_claim"], "{claim}");
+        }
+        for admins in ["[\"\"]", "[\"a\", \"a\"]"] {
+            assert_eq!(with(&format!("admins = {admins}")), ["issuers.ci.admins"], "{admins}");
+        }
+        assert!(with("admin_claim = \"admin\"\nadmins = [\"a\", \"b\"]").is_empty());
     }
 
     #[test]
