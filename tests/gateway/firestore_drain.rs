@@ -136,6 +136,7 @@ fn setup(firestore: &Firestore) -> Setup {
         .env("SLUICEGATE__INBOX__KIND", "firestore")
         .env("SLUICEGATE__INBOX__FIRESTORE__PROJECT", PROJECT)
         .env("SLUICEGATE__INBOX__FIRESTORE__CALL_TIMEOUT", "10s")
+        .env("SLUICEGATE__SINK__ANSWER_DEADLINE", "20s")
         .env("SLUICEGATE__INBOX__FIRESTORE__AUDIT_ONE_IN", "0")
         .env("SLUICEGATE__INBOX__FIRESTORE__RAMP_FROM", "5000")
         .env("FIRESTORE_EMULATOR_HOST", &firestore.address())
