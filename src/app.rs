@@ -347,6 +347,7 @@ pub fn preflight(config: &Config) -> Vec<String> {
     let tls = Certificates::check(&config.listeners).err();
     let inbox = crate::inbox::check(&config.inbox).err();
     let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file, config.auth.given().as_ref()).err());
+    let journal = journal_dir(config).filter(|_| config.journal.dir.is_some()).and_then(|dir| crate::journal::check(dir).err());
     let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
     let app_check = config.http.callable.app_check.authenticator().err();
     let said = [
@@ -355,6 +356,7 @@ pub fn preflight(config: &Config) -> Vec<String> {
         users.map(|error| format!("auth.users_file: {error}")),
         inbox.map(|error| format!("inbox: {error}")),
         sink.map(|error| format!("sink: {error}")),
+        journal.map(|error| format!("journal.dir: {error}")),
     ];
     said.into_iter().flatten().collect()
 }

@@ -4,7 +4,7 @@
 //! there too, so all of these rules are arithmetic over bytes that are at hand: nothing is asked, nothing is sent.
 //!
 //! What always holds: a [`Value`] that was read from JSON is at most [`DEEPEST`] maps and arrays deep, has at most
-//! [`MOST_LEAVES`] leaves, and says what the JSON said, to the last digit; the last of fields of one name is taken, as
+//! [`MOST_LEAVES`] leaves, whose entries of indexes have [`LARGEST_ENTRIES`] at most, and says what the JSON said, to the last digit; the last of fields of one name is taken, as
 //! Python's reader does; what is counted is never less than what Firestore counts. A reader never goes deeper than
 //! [`DEEPEST`], whatever it is given, and keeps no more than [`MOST_LEAVES`] values of it.
 
@@ -27,6 +27,8 @@ pub const MOST_LEAVES: usize = 10_000;
 pub const LONGEST_PATH: usize = 1_500;
 /// The longest string, in bytes.
 pub const LONGEST_TEXT: usize = 1_048_487;
+/// The most that a document's entries in all indexes may take together, in bytes.
+pub const LARGEST_ENTRIES: u64 = 8 << 20;
 /// The largest document, by Firestore's way of counting.
 pub const LARGEST_DOCUMENT: u64 = 1_048_576;
 /// The most that the name of an instance may have for [`general_fits`] to be right, in bytes.
@@ -82,7 +84,7 @@ fn is_reserved(name: &str) -> bool {
 
 /// The document of a command: exactly the fields of its record's value, and where it comes from.
 pub fn command(value: &[u8], source: &str, name: Name) -> Result<Fields, Unstorable> {
-    let mut fields = json::fields(value)?;
+    let mut fields = json::fields(value, name)?;
     fields.push(("source".to_owned(), Value::Text(source.to_owned())));
     let actual = size(name, &fields);
     if actual > LARGEST_DOCUMENT {

@@ -41,13 +41,14 @@ pub use firestore::{Collections, Numbers as FirestoreNumbers};
 pub struct Config {
     /// `disk`: an embedded store in `dir`. `firestore`: documents of a Firestore database. `none`: without a broker events are refused with `unavailable`.
     pub kind: Kind,
-    /// The folder of the disk inbox. One gate uses it at a time. The topics' catalog is kept there too.
+    /// The folder of the disk inbox. One gate uses it at a time. The topics' catalog is kept there too; with another inbox it is not kept.
     pub dir: PathBuf,
     /// Bytes that the inbox may hold, its log included. Beyond, events are refused with `unavailable`.
     pub max_bytes: ByteSize,
     /// The inbox takes nothing more when the disk has less than this free: deletes need room too.
     pub min_free: ByteSize,
-    /// Allow the disk inbox where it is not durable: on Cloud Run (`K_SERVICE`), or on a tmpfs. What is acknowledged there can be lost.
+    /// Allow an inbox that is not durable: a disk's on Cloud Run (`K_SERVICE`) or on a tmpfs, a Firestore emulator on Cloud Run or
+    /// beyond loopback. What is acknowledged there can be lost.
     pub allow_volatile: bool,
     /// Whether batches of idempotent Kafka producers may be kept here too, and be acknowledged. Right for one gate behind an
     /// address (or with stickiness by address): with several, a producer's next batch can meet a gate that does not have the
@@ -99,7 +100,7 @@ impl Config {
 pub fn check(config: &Config) -> Result<(), OpenError> {
     match config.kind {
         Kind::Disk => disk::check(&config.dir, config.allow_volatile),
-        Kind::Firestore => firestore::check(&config.firestore).map_err(OpenError::Settings),
+        Kind::Firestore => firestore::check(config).map_err(OpenError::Settings),
         Kind::None => Ok(()),
     }
 }

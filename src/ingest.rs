@@ -282,6 +282,8 @@ impl Ingest {
             Lookup::Known(_) if self.sink.gates().is_stranded(topic) => return Err(unsure()),
             Lookup::Known(facts) => Some(facts),
             Lookup::NeverSeen if self.table.names(topic) => None,
+            // A gate that starts while the broker is away, and that keeps no catalog, cannot say that there is no such topic.
+            Lookup::NeverSeen if self.sink.has_broker() => return Err(unsure()),
             Lookup::NeverSeen | Lookup::Absent => return Err(denied()),
             Lookup::Unsure => return Err(unsure()),
         };

@@ -6,12 +6,15 @@
 //! What always holds: an answer never waits for the journal; it is bounded, in bytes and in lines a second, and what did not
 //! fit is counted; there is no payload in it and no credential. It is a help for people, not a promise: it is not synced.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::OFlags;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,8 +30,9 @@ const NAMES: [&str; 2] = ["outcomes.old.jsonl", "outcomes.jsonl"];
 /// Lines that may wait for the disk.
 const WAITING: usize = 1_024;
 
-/// Lines a second: an attacker's refusals must not push everybody else's out of the journal at once.
+/// Lines a second, in all and of one principal: one's refusals must not push everybody else's out of the journal.
 const LINES_A_SECOND: u32 = 200;
+const LINES_OF_ONE: u32 = 10;
 
 /// What waits is written at least so often.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
@@ -75,7 +79,7 @@ pub struct Entry {
     pub id: String,
     /// The refusal's code.
     pub code: String,
-    /// The field at fault, dotted.
+    /// Which part of the event was at fault. What is below it has the sender's own names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
@@ -85,7 +89,7 @@ impl Entry {
     pub fn new(door: &str, principal: &str, (topic, id): (&Topic, String), refusal: &Refusal) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let field = match refusal {
-            Refusal::Invalid { field, .. } => field.clone(),
+            Refusal::Invalid { field: Some(field), .. } => field.split(['.', '[']).next().map(str::to_owned),
             _ => None,
         };
         Self {
@@ -109,8 +113,9 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal in a folder that is there; makes its file.
     pub fn open(dir: &Path, max_bytes: ByteSize) -> io::Result<Self> {
+        check(dir)?;
         let (lines, taken) = sync_channel(WAITING);
-        let writer = Writer { dir: dir.to_owned(), file: append(dir)?, half: max_bytes.get() / 2 };
+        let writer = Writer::new(dir, max_bytes.get() / 2)?;
         std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&taken))?;
         Ok(Self { lines })
     }
@@ -125,35 +130,55 @@ impl Journal {
 
 struct Writer {
     dir: PathBuf,
-    file: File,
+    /// None: it could not be opened anew, and is tried again.
+    file: Option<File>,
     half: u64,
+    /// Lines of this second, in all and of each principal.
+    lines: u32,
+    of_each: HashMap<String, u32>,
+    /// Whether it was said that it cannot be written.
+    said: bool,
 }
 
 impl Writer {
+    fn new(dir: &Path, half: u64) -> io::Result<Self> {
+        Ok(Self { dir: dir.to_owned(), file: Some(append(dir)?), half, lines: 0, of_each: HashMap::new(), said: false })
+    }
+
     fn run(mut self, taken: &Receiver<Entry>) {
-        let (mut waiting, mut second, mut written) = (Vec::new(), Instant::now(), 0);
+        let (mut waiting, mut second, mut flushed) = (Vec::new(), Instant::now(), Instant::now());
         loop {
             let next = taken.recv_timeout(FLUSH_EVERY);
             if second.elapsed() >= Duration::from_secs(1) {
-                (second, written) = (Instant::now(), 0);
+                (second, self.lines) = (Instant::now(), 0);
+                self.of_each.clear();
             }
             match next {
-                Ok(_) if written == LINES_A_SECOND => {
-                    metrics().journal_dropped.inc();
-                }
-                Ok(entry) => {
-                    written += 1;
+                Ok(entry) if self.has_room(&entry.principal) => {
                     serde_json::to_writer(&mut waiting, &entry).expect("texts and numbers are always JSON");
                     waiting.push(b'\n');
-                    if waiting.len() < MAX_LINE_BYTES {
-                        continue; // Until there is nothing for a while.
-                    }
-                    self.flush(&mut waiting);
                 }
-                Err(RecvTimeoutError::Timeout) => self.flush(&mut waiting),
+                Ok(_) => {
+                    metrics().journal_dropped.inc();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.flush(&mut waiting),
             }
+            if waiting.len() >= MAX_LINE_BYTES || flushed.elapsed() >= FLUSH_EVERY {
+                self.flush(&mut waiting);
+                flushed = Instant::now();
+            }
         }
+    }
+
+    fn has_room(&mut self, principal: &str) -> bool {
+        if self.lines == LINES_A_SECOND {
+            return false;
+        }
+        let of_one = self.of_each.entry(principal.to_owned()).or_default();
+        let room = *of_one < LINES_OF_ONE;
+        (*of_one, self.lines) = (*of_one + u32::from(room), self.lines + u32::from(room));
+        room
     }
 
     /// What cannot be written is let go: the answers are given, and a full disk is the inbox's to tell.
@@ -161,41 +186,62 @@ impl Writer {
         if waiting.is_empty() {
             return;
         }
-        let lines = waiting.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let done = self.file.write_all(waiting).and_then(|()| self.turn());
-        waiting.clear();
-        if let Err(error) = done {
-            metrics().journal_dropped.inc_by(lines);
-            tracing::debug!(%error, "the journal of outcomes cannot be written");
+        let written = self.write(waiting);
+        if let Err(error) = &written {
+            metrics().journal_dropped.inc_by(waiting.iter().filter(|byte| **byte == b'\n').count() as u64);
+            if !self.said {
+                tracing::warn!(%error, dir = %self.dir.display(), "the journal of outcomes cannot be written: refusals are not found by `sluicegate trace`");
+            }
         }
+        self.said = written.is_err();
+        waiting.clear();
     }
 
-    /// Begins anew where the file has half of all bytes; the one before it is kept.
-    fn turn(&mut self) -> io::Result<()> {
-        if self.file.metadata()?.len() < self.half {
-            return Ok(());
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => append(&self.dir)?,
+        };
+        file.write_all(lines)?;
+        // Begun anew where it has half of all bytes; the one before it is kept. What fails here is tried at the next writing.
+        if file.metadata().is_ok_and(|file| file.len() < self.half) {
+            self.file = Some(file);
+        } else {
+            let [old, new] = NAMES.map(|name| self.dir.join(name));
+            let _ = fs::rename(new, old);
         }
-        let [old, new] = NAMES.map(|name| self.dir.join(name));
-        fs::rename(new, old)?;
-        self.file = append(&self.dir)?;
         Ok(())
     }
 }
 
-fn append(dir: &Path) -> io::Result<File> {
-    // `O_NOFOLLOW`'s work: a link in its place is refused.
-    let path = dir.join(NAMES[1]);
-    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::other(format!("{} is not a plain file", path.display())));
+/// Whether a journal may be in this folder: others must not be able to put a link in its place.
+pub fn check(dir: &Path) -> io::Result<()> {
+    let mode = dir.metadata()?.mode();
+    if mode & 0o022 == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("others may write in it (mode {:o}); run `chmod go-w` on it", mode & 0o777)))
     }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+fn append(dir: &Path) -> io::Result<File> {
+    let file = plain(OpenOptions::new().create(true).append(true).mode(0o600), &dir.join(NAMES[1]))?;
+    file.set_permissions(PermissionsExt::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// A plain file: no link is followed, and nothing is waited for.
+fn plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("{} is not a plain file", path.display()))) }
 }
 
 /// What the journal in a folder says of an event, by its id or by the client's key in it; the oldest first. A line that is torn is passed over.
 pub fn find(dir: &Path, wanted: &str, topic: Option<&Topic>) -> io::Result<Vec<Entry>> {
     let mut found = Vec::new();
     for name in NAMES {
-        let file = match File::open(dir.join(name)) {
+        let file = match plain(OpenOptions::new().read(true), &dir.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };
@@ -235,12 +281,16 @@ mod tests {
         assert_eq!(find(&dir.path().join("nowhere"), "order-17", None).expect("nothing is no fault"), []);
     }
 
+    fn written(entry: &Entry) -> Vec<u8> {
+        format!("{}\n", serde_json::to_string(entry).expect("JSON")).into_bytes()
+    }
+
     #[test]
     fn it_begins_anew_at_half_of_its_bytes_and_keeps_what_was_before() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut writer = Writer { dir: dir.path().to_owned(), file: append(dir.path()).expect("a file"), half: 1_000 };
+        let mut writer = Writer::new(dir.path(), 1_000).expect("a file");
         for number in 0..20 {
-            writer.flush(&mut format!("{}\n", serde_json::to_string(&entry(&format!("{number}"))).expect("JSON")).into_bytes());
+            writer.flush(&mut written(&entry(&format!("{number}"))));
         }
         let bytes: u64 = NAMES.iter().filter_map(|name| fs::metadata(dir.path().join(name)).ok()).map(|file| file.len()).sum();
         assert!(bytes < 2_500, "{bytes}");
@@ -249,16 +299,48 @@ mod tests {
     }
 
     #[test]
-    fn all_that_was_given_is_written_before_its_thread_ends() {
+    fn it_goes_on_when_its_file_was_taken_away() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer::new(dir.path(), 1).expect("a file");
+        writer.flush(&mut written(&entry("before")));
+        fs::remove_file(dir.path().join(NAMES[0])).expect("it was begun anew");
+        writer.flush(&mut written(&entry("after")));
+        assert_eq!(find(dir.path(), "after", None).expect("readable").len(), 1);
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed_and_nobody_else_may_write_beside_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, "").expect("a file");
+        std::os::unix::fs::symlink(&elsewhere, dir.path().join(NAMES[1])).expect("a link");
+        assert!(append(dir.path()).is_err() && find(dir.path(), "a", None).is_err());
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("our folder");
+        assert!(check(dir.path()).is_err());
+    }
+
+    #[test]
+    fn all_that_was_given_is_written_before_its_thread_ends_and_nobody_fills_it_alone() {
         let dir = tempfile::tempdir().expect("a folder");
         let (lines, taken) = sync_channel(WAITING);
-        let writer = Writer { dir: dir.path().to_owned(), file: append(dir.path()).expect("a file"), half: 1 << 20 };
-        for number in 0..LINES_A_SECOND + 50 {
+        for number in 0..LINES_OF_ONE + 5 {
             lines.send(entry(&format!("{number}"))).expect("room");
         }
+        lines.send(Entry { principal: "users:bob".into(), ..entry("bob") }).expect("room");
         drop(lines);
-        writer.run(&taken);
-        assert_eq!(find(dir.path(), "0", None).expect("readable").len(), 1);
-        assert_eq!(find(dir.path(), &format!("{}", LINES_A_SECOND + 10), None).expect("readable"), [], "over the bound of a second");
+        Writer::new(dir.path(), 1 << 20).expect("a file").run(&taken);
+        let found = |id: &str| find(dir.path(), id, None).expect("readable").len();
+        assert_eq!((found("0"), found(&format!("{}", LINES_OF_ONE + 1)), found("bob")), (1, 0, 1));
+    }
+
+    #[test]
+    fn the_senders_own_names_are_not_in_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let topic = Topic::new("orders").expect("a topic");
+        for field in ["data.emails.bob@x.com", "data[3]", "data"] {
+            let entry = Entry::new("events", "users:alice", (&topic, "a".into()), &Refusal::invalid(field, "no"));
+            assert_eq!(entry.field.as_deref(), Some("data"));
+        }
+        assert!(check(dir.path()).is_ok());
     }
 }

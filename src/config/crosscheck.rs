@@ -21,6 +21,13 @@ pub(super) fn mistakes(config: &Config) -> Vec<Found> {
         found.push(("routes", config.inbox.firestore.documents().mistakes(&config.routes)));
         found.extend(time_to_store(config));
     }
+    let (inbox, meant) = (&config.inbox, config.insecure || config.inbox.allow_volatile);
+    if let Some(emulator) = inbox.firestore.emulator_elsewhere().filter(|_| inbox.kind == Kind::Firestore && !meant) {
+        let problem = format!(
+            "`{emulator}` is an emulator beyond loopback: nothing would be durable, and all of it would go in plain text; expected none (FIRESTORE_EMULATOR_HOST), or `insecure = true`, or `inbox.allow_volatile = true`"
+        );
+        found.push(("inbox", vec![("firestore.emulator".to_owned(), problem)]));
+    }
     let (own, sink) = (config.auth.given(), &config.sink);
     if own.is_some_and(|own| own.name == sink.sasl_username && own.password == sink.sasl_password) {
         let problem = "sink.sasl_username and sink.sasl_password are the same pair: whoever sends to the gate could go to the broker past it; expected a user of the gate's own";

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DEEPEST, LARGEST_DOCUMENT, LONGEST_PATH, LONGEST_TEXT, MOST_LEAVES};
+use super::{DEEPEST, LARGEST_DOCUMENT, LARGEST_ENTRIES, LONGEST_PATH, LONGEST_TEXT, MOST_LEAVES};
 
 /// What is shown of a path, in bytes: the names in it are the sender's, and can be as long as they like.
 const SHOWN_PATH: usize = 200;
@@ -72,6 +72,14 @@ pub enum Fault {
     Leaves {
         /// How many there are, as far as they were read.
         actual: usize,
+    },
+    /// Too much for the indexes.
+    #[error(
+        "the fields' names and values take {actual} bytes or more in the indexes, a Firestore document takes {LARGEST_ENTRIES}; use shorter names, or send less at once"
+    )]
+    Entries {
+        /// How many bytes it has, as far as they were read.
+        actual: u64,
     },
     /// Too large.
     #[error("the document has {actual} bytes as Firestore counts them, the limit is {LARGEST_DOCUMENT}; send less at once")]

@@ -13,20 +13,23 @@ use serde::de::{self, MapAccess, SeqAccess};
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
 
-use super::{DEEPEST, Fault, Fields, LONGEST_PATH, LONGEST_TEXT, MOST_LEAVES, Unstorable, Value, is_reserved, number};
+use super::{
+    DEEPEST, Fault, Fields, LARGEST_ENTRIES, LONGEST_PATH, LONGEST_TEXT, MOST_LEAVES, Name, Unstorable, Value, is_reserved, number,
+    size::entries,
+};
 
 /// Reads a value that stands directly in a document.
 pub(super) fn value(json: &[u8]) -> Result<Value, Unstorable> {
     Reader::default().value(whole(json)?, Place::default())
 }
 
-/// Reads the fields of a document.
-pub(super) fn fields(json: &[u8]) -> Result<Fields, Unstorable> {
+/// Reads the fields of a document of this name.
+pub(super) fn fields(json: &[u8], name: Name) -> Result<Fields, Unstorable> {
     let json = whole(json)?;
     if !json.get().starts_with('{') {
         return Err(Fault::NotAnObject.into());
     }
-    Reader::default().fields(json, Place::default())
+    Reader { name: name.bytes(), ..Reader::default() }.fields(json, Place::default())
 }
 
 /// Bytes that are JSON from the first to the last.
@@ -43,6 +46,8 @@ struct Place {
     path: usize,
     /// Whether it is an element of an array.
     element: bool,
+    /// Whether there is an array around it.
+    inside: bool,
 }
 
 impl Place {
@@ -68,6 +73,10 @@ impl Place {
 #[derive(Default)]
 struct Reader {
     leaves: usize,
+    /// Bytes of entries of indexes.
+    entries: u64,
+    /// Bytes of the document's name, which each entry has.
+    name: u64,
 }
 
 impl Reader {
@@ -77,8 +86,9 @@ impl Reader {
             Some(b'[') if place.element => Err(Fault::ArrayInArray.into()),
             Some(b'[') => self.array(json, place.deeper()?),
             _ => {
-                self.leaf()?;
-                Ok(scalar(json)?)
+                let value = scalar(json)?;
+                self.leaf(place, value.size())?;
+                Ok(value)
             }
         }
     }
@@ -86,7 +96,7 @@ impl Reader {
     fn map(&mut self, json: &RawValue, place: Place) -> Result<Value, Unstorable> {
         let fields = self.fields(json, place)?;
         if fields.is_empty() {
-            self.leaf()?;
+            self.leaf(place, 1)?;
         }
         Ok(Value::Map(fields))
     }
@@ -103,11 +113,11 @@ impl Reader {
     }
 
     fn array(&mut self, json: &RawValue, place: Place) -> Result<Value, Unstorable> {
-        let place = Place { element: true, ..place };
+        let place = Place { element: true, inside: true, ..place };
         let mut elements = Elements::default();
         Deserializer::from_str(json.get()).deserialize_seq(&mut elements).map_err(|_| elements.fault.unwrap_or(Fault::NotJson))?;
         if elements.elements.is_empty() {
-            self.leaf()?;
+            self.leaf(place, 1)?;
         }
         let values = elements.elements.into_iter().enumerate();
         let values = values.map(|(i, json)| self.value(json, place).map_err(|unstorable| unstorable.at(i)));
@@ -115,9 +125,14 @@ impl Reader {
     }
 
     /// Counts a leaf. What is empty is one too.
-    fn leaf(&mut self) -> Result<(), Fault> {
+    fn leaf(&mut self, place: Place, bytes: u64) -> Result<(), Fault> {
         self.leaves += 1;
-        if self.leaves > MOST_LEAVES { Err(Fault::Leaves { actual: self.leaves }) } else { Ok(()) }
+        self.entries += entries(self.name + place.path as u64, bytes, place.inside);
+        match () {
+            () if self.leaves > MOST_LEAVES => Err(Fault::Leaves { actual: self.leaves }),
+            () if self.entries > LARGEST_ENTRIES => Err(Fault::Entries { actual: self.entries }),
+            () => Ok(()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //! The size of a document of the general shape is computed without making it. It is that of the largest form that it can
 //! have later: set aside, with the longest reason, of an instance with the longest name.
 
-use super::{Fault, LARGEST_DOCUMENT, LONGEST_INSTANCE, LONGEST_REASON, MOST_LEAVES, Unstorable, Value};
+use super::{Fault, LARGEST_DOCUMENT, LARGEST_ENTRIES, LONGEST_INSTANCE, LONGEST_REASON, MOST_LEAVES, Unstorable, Value};
 
 /// What every document and every map has beside its fields.
 const OVERHEAD: u64 = 32;
@@ -23,6 +23,17 @@ const ORDER: usize = 2 + 1 + 10 + 1 + 20 + 1 + 8;
 /// Fields of the general shape, none of them in its headers.
 const GENERAL_LEAVES: usize = 17;
 
+/// What of a value stands in an entry of an index, at most.
+const INDEXED: u64 = 1_500;
+/// What an entry has beside the names and the value, counted generously.
+const ENTRY: u64 = 64;
+
+/// What a leaf's entries take in the indexes that there are by themselves: one in each direction, and one more where there is an
+/// array around it. `names`: the document's and the field's, with those around it.
+pub(super) fn entries(names: u64, value: u64, inside_array: bool) -> u64 {
+    (2 + u64::from(inside_array)) * (names + value.min(INDEXED) + ENTRY)
+}
+
 /// What the name of a document takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name(u64);
@@ -31,6 +42,10 @@ impl Name {
     /// A document of this collection, named by the hash of what it holds.
     pub const fn hashed(collection: &str) -> Self {
         Self(text(collection.len()) + text(HEX_NAME) + 16)
+    }
+
+    pub(super) const fn bytes(self) -> u64 {
+        self.0
     }
 }
 
@@ -82,11 +97,18 @@ pub struct Extent<'a> {
 }
 
 impl Extent<'_> {
+    /// What its entries of indexes take at most: each leaf's, and no more of the values than there is.
+    fn entries(&self, name: Name, leaves: usize) -> u64 {
+        let values = [self.topic.len(), self.topic.len(), self.principal.len(), self.id, self.key.unwrap_or(0), self.value];
+        let values = values.iter().map(|bytes| (*bytes as u64).min(INDEXED)).sum::<u64>() + (LONGEST_INSTANCE + LONGEST_REASON) as u64;
+        leaves as u64 * entries(name.0 + "maybe_delivered".len() as u64, 8, true) + 3 * (values + self.header_bytes as u64)
+    }
+
     fn size(&self, name: Name) -> u64 {
         let field = |name: &str, value: u64| text(name.len()) + value;
         let header = OVERHEAD + field("name", text(0)) + field("value", 0);
         let headers = (self.headers as u64 * header + self.header_bytes as u64).max(LEAST);
-        let numbers = ["v", "partition", "time", "stored_at", "not_before", "attempts", "chosen"];
+        let numbers = ["v", "partition", "time", "stored_at", "not_before", "attempts", "chosen", "records"];
         name.0
             + OVERHEAD
             + numbers.iter().map(|name| field(name, WORD)).sum::<u64>()
@@ -109,6 +131,10 @@ pub fn general_fits(name: Name, extent: &Extent<'_>) -> Result<(), Unstorable> {
     let leaves = GENERAL_LEAVES + 2 * extent.headers;
     if leaves > MOST_LEAVES {
         return Err(Fault::Leaves { actual: leaves }.into());
+    }
+    let entries = extent.entries(name, leaves);
+    if entries > LARGEST_ENTRIES {
+        return Err(Fault::Entries { actual: entries }.into());
     }
     let actual = extent.size(name);
     if actual > LARGEST_DOCUMENT { Err(Fault::Document { actual }.into()) } else { Ok(()) }

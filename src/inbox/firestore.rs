@@ -68,12 +68,25 @@ pub(super) struct Shared {
 }
 
 /// Whether it could be used, as far as can be seen without asking anybody.
-pub(super) fn check(config: &Config) -> Result<(), String> {
-    Client::check(config)
+pub(super) fn check(config: &super::Config) -> Result<(), String> {
+    refuse_emulator(config, std::env::var_os("K_SERVICE").is_some())?;
+    Client::check(&config.firestore)
+}
+
+/// A variable that was left in a deployment must not make its acknowledgements worth nothing.
+fn refuse_emulator(config: &super::Config, on_cloud_run: bool) -> Result<(), String> {
+    match &config.firestore.emulator {
+        Some(emulator) if on_cloud_run && !config.allow_volatile => Err(format!(
+            "inbox.firestore.emulator: `{emulator}` is an emulator, and this is Cloud Run (K_SERVICE is set): nothing would be durable; unset \
+             FIRESTORE_EMULATOR_HOST, or set `inbox.allow_volatile = true` if losing it is acceptable"
+        )),
+        _ => Ok(()),
+    }
 }
 
 impl Firestore {
     pub(super) fn open(config: &super::Config, collections: Collections, gates: &Arc<Gates>) -> Result<Self, String> {
+        refuse_emulator(config, std::env::var_os("K_SERVICE").is_some())?;
         let client = Client::new(&config.firestore)?;
         let instance = ulid::Ulid::generate().to_string();
         let leases = Leases::new(client.clone(), instance.clone(), config.firestore.lease.get());
@@ -89,5 +102,22 @@ impl Firestore {
             lanes: Lanes::new(leases),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulator_on_cloud_run_is_refused_unless_losing_events_is_acceptable() {
+        let firestore = Config { emulator: Some("127.0.0.1:8080".to_owned()), ..Config::default() };
+        let mut config = super::super::Config { firestore, ..Default::default() };
+        assert!(refuse_emulator(&config, true).is_err_and(|why| why.contains("FIRESTORE_EMULATOR_HOST")));
+        assert_eq!(refuse_emulator(&config, false), Ok(()));
+        config.allow_volatile = true;
+        assert_eq!(refuse_emulator(&config, true), Ok(()));
+        (config.allow_volatile, config.firestore.emulator) = (false, None);
+        assert_eq!(refuse_emulator(&config, true), Ok(()));
     }
 }

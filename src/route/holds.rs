@@ -162,15 +162,23 @@ impl Places {
 struct Measured {
     bytes: &'static str,
     values: &'static str,
+    entries: &'static str,
 }
 
-const COMMAND: Measured =
-    Measured { bytes: "the size of the command as a document of the inbox in bytes", values: "the number of values in the command" };
-const EVENT: Measured =
-    Measured { bytes: "the size of the event as a document of the inbox in bytes", values: "the number of values in the event's document" };
+const COMMAND: Measured = Measured {
+    bytes: "the size of the command as a document of the inbox in bytes",
+    values: "the number of values in the command",
+    entries: "the size of the names and values of the command's fields in the inbox's indexes in bytes",
+};
+const EVENT: Measured = Measured {
+    bytes: "the size of the event as a document of the inbox in bytes",
+    values: "the number of values in the event's document",
+    entries: "the size of the event's headers in the inbox's indexes in bytes",
+};
 const BATCH: Measured = Measured {
     bytes: "the size of the record batch as a document of the inbox in bytes",
     values: "the number of values in the record batch's document",
+    entries: "the size of the record batch in the inbox's indexes in bytes",
 };
 
 /// What the sender of a command is told that no document could hold. Its `data` is the document's `payload`.
@@ -186,6 +194,7 @@ fn refusal_of(unstorable: &Unstorable, measured: &Measured) -> Refusal {
     let too_large = |what, actual, limit| Refusal::TooLarge { what, actual, limit };
     match unstorable.fault {
         Fault::Document { actual } => too_large(measured.bytes, actual, document::LARGEST_DOCUMENT),
+        Fault::Entries { actual } => too_large(measured.entries, actual, document::LARGEST_ENTRIES),
         Fault::Leaves { actual } => too_large(measured.values, actual as u64, document::MOST_LEAVES as u64),
         Fault::LongText { actual } => too_large("the length of a text in bytes", actual as u64, document::LONGEST_TEXT as u64),
         _ => Refusal::invalid(&unstorable.path, unstorable.to_string()),

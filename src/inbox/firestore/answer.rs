@@ -153,7 +153,19 @@ impl<C: Calls> Writer<'_, C> {
 
     /// It can never be written.
     pub(super) fn never(&mut self, job: Job, words: &str) {
-        tracing::error!(document = %job.name, words, "Firestore will never take this; it should have been refused at the door");
+        let (now, (said, unsaid)) = (Instant::now(), self.nevers);
+        // Its words name the sender's own fields.
+        tracing::debug!(document = %job.name, words, "Firestore will never take this");
+        self.nevers = match said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY) {
+            true => {
+                tracing::error!(
+                    document = %job.name, before = unsaid, code = "invalid_argument",
+                    "Firestore will never take this; it should have been refused at the door (said once a minute)"
+                );
+                (Some(now), 0)
+            }
+            false => (said, unsaid + 1),
+        };
         match job.is_insert() {
             true => self.refuse(job, StoreError::Refused),
             false => self.settled(job, false),

@@ -253,7 +253,8 @@ impl Inner {
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.call = Some(Instant::now());
-        last.error = fault.map(ToString::to_string);
+        // Of a refusal the words name the sender's own fields, and who reads the status may not read events.
+        last.error = fault.map(|fault| if matches!(fault, Fault::Invalid(_)) { "refused".to_owned() } else { fault.to_string() });
     }
 
     /// What is left of the time in which somebody else's call makes ours superfluous.

@@ -32,7 +32,7 @@ pub struct Config {
     /// What the field `source` says in the documents of commands.
     pub source: String,
     /// A Firestore emulator, `host:port`, instead of the service: no TLS, no credentials, nothing durable. Also
-    /// `FIRESTORE_EMULATOR_HOST`.
+    /// `FIRESTORE_EMULATOR_HOST`. Beyond loopback only with `insecure` or `inbox.allow_volatile`, on Cloud Run only with the latter.
     pub emulator: Option<String>,
     /// A file with a service account's key, as Google hands it out (JSON). Without one, and without
     /// `service_account_json`: the account of the machine or the container, from the metadata server. Also
@@ -108,6 +108,11 @@ impl Config {
         Documents { source: self.source.clone(), command_collection: self.command_collection.clone(), collection: self.collection.clone() }
     }
 
+    /// The emulator, if it is not on this machine.
+    pub fn emulator_elsewhere(&self) -> Option<&str> {
+        self.emulator.as_deref().filter(|place| !place.parse::<http::uri::Authority>().is_ok_and(|place| is_loopback(place.host())))
+    }
+
     /// Where calls go: the emulator, if there is one.
     pub(super) fn url(&self) -> String {
         self.emulator.as_ref().map_or_else(|| self.endpoint.clone(), |emulator| format!("http://{emulator}"))
@@ -135,8 +140,12 @@ impl Config {
     fn names(&self, expect: &mut impl FnMut(bool, &str, &str)) {
         let project = self.project.as_deref().is_none_or(is_project);
         expect(project, "project", "expected a project's id: lower-case letters, digits, `-`, `.`, `:`");
-        let database = self.database == "(default)" || is_id(&self.database);
-        expect(database, "database", "expected `(default)` or a database's name");
+        let database = self.database == "(default)" || is_database(&self.database);
+        expect(
+            database,
+            "database",
+            "expected `(default)`, or 4 to 63 lower-case letters, digits and `-`, the first a letter, the last none of `-`",
+        );
         let id = "expected the name of a collection: up to 200 letters, digits, `_`, `-`, `.`; not `__x__`";
         expect(is_id(&self.collection), "collection", id);
         expect(is_id(&self.command_collection), "command_collection", id);
@@ -160,6 +169,12 @@ pub(super) fn is_id(text: &str) -> bool {
     plain && !reserved && (1..=MAX_ID_BYTES).contains(&text.len())
 }
 
+/// A database's id.
+fn is_database(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    plain && (4..=63).contains(&text.len()) && text.starts_with(|first: char| first.is_ascii_lowercase()) && !text.ends_with('-')
+}
+
 /// A project's id; old ones have a domain before a colon.
 pub(super) fn is_project(text: &str) -> bool {
     let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b':'));
@@ -174,10 +189,13 @@ fn is_place(text: &str) -> bool {
 fn is_endpoint(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else { return false };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     let bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !authority.as_str().contains('@');
-    bare && !host.is_empty() && (scheme == "https" || (scheme == "http" && loopback))
+    bare && !authority.host().is_empty() && (scheme == "https" || (scheme == "http" && is_loopback(authority.host())))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -203,7 +221,9 @@ mod tests {
         }
         assert_eq!(keys(|config| config.command_collection = "sluicegate_inbox_leases".to_owned()), ["command_collection"]);
         assert_eq!(keys(|config| config.command_collection = config.collection.clone()), ["command_collection"]);
-        assert_eq!(keys(|config| config.database = "(other)".to_owned()), ["database"]);
+        for name in ["(other)", "", "abc", "Deml", "1abc", "abc-", "a_bc", &"x".repeat(64)] {
+            assert_eq!(keys(|config| name.clone_into(&mut config.database)), ["database"], "{name}");
+        }
         assert_eq!(keys(|config| config.database = "(default)".to_owned()), [""; 0]);
         assert_eq!(keys(|config| config.project = Some("example.com:my-project-1".to_owned())), [""; 0]);
     }
@@ -225,5 +245,11 @@ mod tests {
             assert_eq!(keys(|config| config.emulator = Some(emulator.to_owned())), ["emulator"], "{emulator}");
         }
         assert_eq!(keys(|config| config.emulator = Some("localhost:8080".to_owned())), [""; 0]);
+        for (emulator, here) in
+            [("localhost:1", true), ("127.0.0.1:1", true), ("[::1]:1", true), ("firestore:1", false), ("10.0.0.1:1", false)]
+        {
+            let config = Config { emulator: Some(emulator.to_owned()), ..Config::default() };
+            assert_eq!(config.emulator_elsewhere().is_none(), here, "{emulator}");
+        }
     }
 }

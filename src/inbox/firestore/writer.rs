@@ -74,6 +74,8 @@ pub(super) struct Writer<'a, C> {
     pub(super) nth: u64,
     pub(super) held: Held,
     pub(super) abandoned: Option<Instant>,
+    /// When it was last said that Firestore will never take something, and of how many that was not said since.
+    pub(super) nevers: (Option<Instant>, u64),
     under_way: FuturesUnordered<BoxFuture<'a, Ended>>,
     /// When Firestore is asked again whether it lets us, or is back; none: it does, and is.
     probe: Option<Instant>,
@@ -92,6 +94,7 @@ impl<'a, C: Calls> Writer<'a, C> {
             nth: 0,
             held: Held::default(),
             abandoned: None,
+            nevers: (None, 0),
             under_way: FuturesUnordered::new(),
             probe: None,
             probed: None,
