@@ -108,7 +108,7 @@ impl Extent<'_> {
         let field = |name: &str, value: u64| text(name.len()) + value;
         let header = OVERHEAD + field("name", text(0)) + field("value", 0);
         let headers = (self.headers as u64 * header + self.header_bytes as u64).max(LEAST);
-        let numbers = ["v", "partition", "time", "stored_at", "not_before", "attempts", "chosen", "records"];
+        let numbers = ["v", "partition", "time", "stored_at", "not_before", "attempts", "chosen"];
         name.0
             + OVERHEAD
             + numbers.iter().map(|name| field(name, WORD)).sum::<u64>()

@@ -338,7 +338,7 @@ proptest! {
 
     #[test]
     fn every_double_is_taken_as_it_is_commonly_written(double in any::<f64>().prop_filter("finite", |double| double.is_finite())) {
-        for written in [format!("{double:?}"), format!("{double:e}"), format!("{double:.16e}"), format!("{double:.1074}")] {
+        for written in [format!("{double:?}"), format!("{double:e}"), format!("{double:.16e}")] {
             let integer = written.parse::<i64>().is_ok();
             prop_assert!(integer || Value::of_json(written.as_bytes()) == Ok(Value::Double(double)), "{}", written);
         }
