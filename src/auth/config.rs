@@ -386,7 +386,9 @@ mod tests {
 
     #[test]
     fn a_claim_that_says_something_else_makes_no_administrators() {
-        let with = |line: &str| mistakes(&format!("[issuers.ci]\nissuer = \"https://issuer.example\"\naudience = \"a\"\ntier_claim = \"tier\"\n{line}"));
+        let with = |line: &str| {
+            mistakes(&format!("[issuers.ci]\nissuer = \"https://issuer.example\"\naudience = \"a\"\ntier_claim = \"tier\"\n{line}"))
+        };
         for claim in ["", "sub", "aud", "email_verified", "tier"] {
             assert_eq!(with(&format!("admin_claim = \"{claim}\"")), ["issuers.ci.admin_claim"], "{claim}");
         }
