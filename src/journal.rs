@@ -198,17 +198,22 @@ impl Writer {
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        let mut file = match self.file.take() {
+        if self.file.as_ref().is_some_and(|file| !file.metadata().is_ok_and(|file| file.len() < self.half)) {
+            self.begin_anew()?;
+        }
+        let file = match &mut self.file {
             Some(file) => file,
-            None => append(&self.dir)?,
+            none => none.insert(append(&self.dir)?),
         };
-        file.write_all(lines)?;
-        // Begun anew where it has half of all bytes; the one before it is kept. What fails here is tried at the next writing.
-        if file.metadata().is_ok_and(|file| file.len() < self.half) {
-            self.file = Some(file);
-        } else {
-            let [old, new] = NAMES.map(|name| self.dir.join(name));
-            let _ = fs::rename(new, old);
+        file.write_all(lines)
+    }
+
+    /// It has half of all bytes: it is put aside and kept. Until that is done nothing is written, or it would grow for ever.
+    fn begin_anew(&mut self) -> io::Result<()> {
+        let [old, new] = NAMES.map(|name| self.dir.join(name));
+        match fs::rename(new, old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.file = None,
         }
         Ok(())
     }
@@ -303,9 +308,23 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let mut writer = Writer::new(dir.path(), 1).expect("a file");
         writer.flush(&mut written(&entry("before")));
-        fs::remove_file(dir.path().join(NAMES[0])).expect("it was begun anew");
+        fs::remove_file(dir.path().join(NAMES[1])).expect("it is there");
         writer.flush(&mut written(&entry("after")));
         assert_eq!(find(dir.path(), "after", None).expect("readable").len(), 1);
+    }
+
+    #[test]
+    fn it_does_not_grow_while_it_cannot_be_put_aside() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer::new(dir.path(), 1).expect("a file");
+        // A folder that is not empty, where it would be put.
+        fs::create_dir_all(dir.path().join(NAMES[0]).join("full")).expect("a folder");
+        (0..5).for_each(|number| writer.flush(&mut written(&entry(&format!("{number}")))));
+        let lines = || fs::read_to_string(dir.path().join(NAMES[1])).expect("a journal").lines().count();
+        assert_eq!(lines(), 1);
+        fs::remove_dir_all(dir.path().join(NAMES[0])).expect("our folder");
+        writer.flush(&mut written(&entry("after")));
+        assert_eq!((lines(), find(dir.path(), "after", None).expect("readable").len()), (1, 1));
     }
 
     #[test]

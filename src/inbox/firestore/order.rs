@@ -14,13 +14,17 @@ pub const FIRST: &str = "-";
 /// Behind the order of every row that waits.
 pub const LAST: &str = "~";
 
+/// How many digits the numbers have.
+const PARTITION: usize = 10;
+const ARRIVAL: usize = 20;
+
 /// From and to of what is set aside.
 pub const ASIDE: (&str, &str) = ("!/", "!0");
 
 /// Where a row stands.
 pub fn order((topic, partition): &TopicPartition, arrival: u64, name: &DocumentName) -> String {
     let name = hex::encode(&name.0[..4]);
-    format!("{topic}/{:010}/{arrival:020}/{name}", numbered(*partition))
+    format!("{topic}/{:0PARTITION$}/{arrival:0ARRIVAL$}/{name}", numbered(*partition))
 }
 
 /// Where it stands when it is set aside.
@@ -28,18 +32,19 @@ pub fn aside(order: &str) -> String {
     format!("{}{order}", ASIDE.0)
 }
 
-/// The lane and the arrival; none: this is not the order of a row that waits.
+/// The lane and the arrival; none: this is not the order of a row that waits. Numbers of another width do not sort as ours do.
 pub fn parse(order: &str) -> Option<(TopicPartition, u64)> {
     let mut parts = order.split('/');
     let topic = Topic::new(parts.next()?).ok()?;
-    let partition = i32::try_from(i64::from(parts.next()?.parse::<u32>().ok()?) - 1).ok()?;
-    let arrival = parts.next()?.parse().ok()?;
+    let mut number = |width| parts.next().filter(|part| part.len() == width && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let partition = i32::try_from(i64::from(number(PARTITION)?.parse::<u32>().ok()?) - 1).ok()?;
+    let arrival = number(ARRIVAL)?.parse().ok()?;
     Some(((topic, partition), arrival))
 }
 
 /// From (inclusive) and to (exclusive) of a lane.
 pub fn range((topic, partition): &TopicPartition) -> (String, String) {
-    let lane = format!("{topic}/{:010}", numbered(*partition));
+    let lane = format!("{topic}/{:0PARTITION$}", numbered(*partition));
     // `0` follows `/`.
     (format!("{lane}/"), format!("{lane}0"))
 }
@@ -48,7 +53,7 @@ pub fn range((topic, partition): &TopicPartition) -> (String, String) {
 pub fn range_up_to(lane: &TopicPartition, arrival: u64) -> (String, String) {
     let from = range(lane).0;
     // `0` follows `/`.
-    let to = format!("{from}{arrival:020}0");
+    let to = format!("{from}{arrival:0ARRIVAL$}0");
     (from, to)
 }
 
@@ -107,7 +112,19 @@ mod tests {
             let aside = aside(&row);
             assert!(parse(&aside).is_none() && aside.as_str() >= ASIDE.0 && aside.as_str() < ASIDE.1 && aside.as_str() < FIRST);
         }
-        for not_ours in ["", "t", "t/", "t/1", "t/0000000000", "t/x/1/a", "__consumer_offsets/1/1/a", "t/-5/1/a"] {
+        for not_ours in [
+            "",
+            "t",
+            "t/",
+            "t/1",
+            "t/0000000000",
+            "t/x/1/a",
+            "__consumer_offsets/1/1/a",
+            "t/-5/1/a",
+            "t/1/5/x",
+            "t/0000000001/5/x",
+            "t/+000000001/00000000000000000005/x",
+        ] {
             assert!(parse(not_ours).is_none(), "{not_ours}");
         }
     }
