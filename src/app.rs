@@ -112,7 +112,7 @@ impl Tiers {
     /// Starts what runs in the background. Only topics that some route knows are looked at.
     pub fn start(&self, config: &Config, drain: &Drain) -> Result<(), StartError> {
         let table = Table::new(config.headers.clone(), config.routes.clone());
-        let wanted = Box::new(move |topic: &Topic| table.knows(topic));
+        let wanted = Arc::new(move |topic: &Topic| table.knows(topic));
         self.sink.start(drain, wanted).map_err(StartError::Failed)?;
         self.inbox.start(drain);
         if self.inbox.replays_by_itself() {

@@ -142,14 +142,15 @@ impl Sink {
     }
 
     /// Starts what keeps it: the catalog's refresh, the watch over the producer, and the raw leg.
-    pub fn start(self: &Arc<Self>, drain: &Drain, wanted: Box<dyn Fn(&Topic) -> bool + Send + Sync>) -> Result<(), String> {
+    pub fn start(self: &Arc<Self>, drain: &Drain, wanted: catalog::Wanted) -> Result<(), String> {
         let Some(producer) = &self.producer else { return Ok(()) };
         let settings = self.config.client().map_err(|(key, what)| format!("sink.{key} {what}"))?;
         let source = Source::new(&settings, wanted).map_err(|error| error.to_string())?;
         tokio::spawn(Arc::clone(&self.catalog).keep_fresh(source, self.config.catalog_refresh.get(), drain.signal()));
         let breakers =
             supervisor::Breakers { producer: Arc::clone(&self.breaker), raw: self.raw.as_ref().map(|raw| Arc::clone(raw.breaker())) };
-        tokio::spawn(supervisor::watch(breakers, Arc::clone(producer), Arc::clone(&self.catalog), drain.signal()));
+        let timeout = self.config.message_timeout.get();
+        tokio::spawn(supervisor::watch(breakers, Arc::clone(producer), Arc::clone(&self.catalog), timeout, drain.signal()));
         if let Some(raw) = &self.raw {
             raw.upstream().start(drain);
         }

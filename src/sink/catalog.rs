@@ -30,6 +30,10 @@ const MIN_BETWEEN: Duration = Duration::from_millis(200);
 /// How long one fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// librdkafka keeps its timeouts by the wall clock: when that is set back, a fetch does not end. After so long its connection
+/// is given up for a new one.
+const STUCK_AFTER: Duration = Duration::from_secs(8);
+
 /// What is known of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -195,11 +199,19 @@ impl Catalog {
 
     /// Fetches at the start, each `every`, and on demand, until the drain's end.
     pub(super) async fn keep_fresh(self: Arc<Self>, source: Source, every: Duration, mut signal: Signal) {
-        let source = Arc::new(source);
+        let mut source = Arc::new(source);
         self.attempts.send_modify(|attempts| attempts.begun = true);
         loop {
             let before = Instant::now();
-            let fetched = source.fetch(&self.topics().into_iter().collect()).await;
+            let known = self.topics().into_iter().collect();
+            let fetched = tokio::time::timeout(STUCK_AFTER, source.fetch(&known)).await.unwrap_or_else(|_| {
+                tracing::warn!("the catalog's connection is stuck: it is replaced");
+                let fresh = Arc::new(source.again()?);
+                let stuck = std::mem::replace(&mut source, fresh);
+                // Its end blocks.
+                std::thread::spawn(move || drop(stuck));
+                Err(KafkaError::Canceled)
+            });
             let last_failed = fetched.is_err();
             match fetched {
                 Ok(topics) => self.replace(topics),
@@ -242,14 +254,23 @@ impl Catalog {
 
 /// Where the catalog comes from: a connection of its own, which never creates a topic by asking.
 pub(super) struct Source {
+    settings: ClientConfig,
     admin: Arc<AdminClient<Quiet>>,
-    wanted: Box<dyn Fn(&Topic) -> bool + Send + Sync>,
+    wanted: Wanted,
 }
+
+/// Whether a topic is to be listed.
+pub type Wanted = Arc<dyn Fn(&Topic) -> bool + Send + Sync>;
 
 impl Source {
     /// A source; only topics for which `wanted` says yes are listed.
-    pub(super) fn new(settings: &ClientConfig, wanted: Box<dyn Fn(&Topic) -> bool + Send + Sync>) -> KafkaResult<Self> {
-        Ok(Self { admin: Arc::new(admin(settings)?), wanted })
+    pub(super) fn new(settings: &ClientConfig, wanted: Wanted) -> KafkaResult<Self> {
+        Ok(Self { settings: settings.clone(), admin: Arc::new(admin(settings)?), wanted })
+    }
+
+    /// The same over a new connection.
+    fn again(&self) -> KafkaResult<Self> {
+        Self::new(&self.settings, Arc::clone(&self.wanted))
     }
 
     async fn fetch(self: &Arc<Self>, before: &HashMap<Topic, Facts>) -> KafkaResult<HashMap<Topic, Facts>> {

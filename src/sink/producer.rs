@@ -41,6 +41,7 @@ pub(super) struct Context {
 /// What librdkafka says of itself.
 #[derive(Debug, Default)]
 struct Seen {
+    reports: AtomicU64,
     queued_bytes: AtomicU64,
     last_error: Mutex<Option<String>>,
     shouted: Mutex<Option<Instant>>,
@@ -95,6 +96,7 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: Opaque) {
         let (flight, part) = *opaque;
+        self.seen.reports.fetch_add(1, Ordering::Relaxed);
         let report = match result {
             Ok(message) => Report::Delivered { partition: message.partition(), offset: message.offset() },
             Err((error, _)) => report::of_delivery(error),
@@ -174,6 +176,11 @@ impl Producer {
     /// Records that librdkafka has and has not reported.
     pub(super) fn queued(&self) -> u64 {
         u64::try_from(self.live.load().in_flight_count()).unwrap_or(0)
+    }
+
+    /// Records that it has reported so far, delivered or not.
+    pub(super) fn reports(&self) -> u64 {
+        self.seen.reports.load(Ordering::Relaxed)
     }
 
     /// Bytes that librdkafka has, as of its last statistics.

@@ -2,7 +2,10 @@
 //! producer that is fatal or wedged.
 //!
 //! librdkafka can wedge for good while its broker is well (confluentinc/librdkafka#5301). It is taken for wedged when
-//! the catalog, over a connection of its own, has come from the broker for `WEDGED_AFTER` while the breaker stayed open.
+//! the catalog, over a connection of its own, has come from the broker for `WEDGED_AFTER` while the breaker stayed open; or
+//! when it holds records and reports none of them, neither as delivered nor as timed out, for longer than it may hold one.
+//! The second happens without any fault of its own when the wall clock is set back: its threads wait by that clock
+//! (`cnd_timedwait`), an hour longer if it goes back an hour, until something wakes them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +24,9 @@ const SUSPICIOUS_AFTER: Duration = Duration::from_millis(250);
 /// Longer than librdkafka takes to connect again after an outage.
 const WEDGED_AFTER: Duration = Duration::from_secs(10);
 
+/// What a report may take longer than a record may be held.
+const REPORT_WITHIN: Duration = Duration::from_secs(5);
+
 /// While the breaker is open, the catalog is asked so often whether the broker is back.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,13 +39,40 @@ pub(super) struct Breakers {
     pub(super) raw: Option<Arc<Breaker>>,
 }
 
-pub(super) async fn watch(breakers: Breakers, producer: Arc<Producer>, catalog: Arc<Catalog>, mut signal: Signal) {
+/// Since when a producer that holds records has reported none.
+#[derive(Debug, Default)]
+struct Silence {
+    reports: u64,
+    since: Option<Instant>,
+}
+
+impl Silence {
+    fn look(&mut self, queued: u64, reports: u64, now: Instant) -> Duration {
+        if queued == 0 || reports != self.reports {
+            (self.reports, self.since) = (reports, None);
+        }
+        if queued == 0 {
+            return Duration::ZERO;
+        }
+        now.saturating_duration_since(*self.since.get_or_insert(now))
+    }
+}
+
+/// Ticks until the drain's last phase; `message_timeout`: a record is reported within it.
+pub(super) async fn watch(
+    breakers: Breakers,
+    producer: Arc<Producer>,
+    catalog: Arc<Catalog>,
+    message_timeout: Duration,
+    mut signal: Signal,
+) {
     let Breakers { producer: breaker, raw } = breakers;
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut asked = Instant::now();
     let mut rebuilt: Option<Instant> = None;
     let mut alive: Option<Instant> = None;
+    let mut silence = Silence::default();
     loop {
         tokio::select! {
             () = signal.reached(Phase::Storing) => return,
@@ -59,9 +92,11 @@ pub(super) async fn watch(breakers: Breakers, producer: Arc<Producer>, catalog: 
         // Since when the broker has answered others while the breaker was open.
         alive = alive.filter(|_| open && answers(&catalog)).or_else(|| (open && answers(&catalog)).then_some(now));
         let may_rebuild = rebuilt.is_none_or(|at| now.duration_since(at) > MIN_BETWEEN_REBUILDS);
-        let wedged = producer.queued() > 0 && alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER);
+        let queued = producer.queued();
+        let mute = silence.look(queued, producer.reports(), now) > message_timeout + REPORT_WITHIN;
+        let wedged = mute || queued > 0 && alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER);
         if may_rebuild && (producer.is_fatal() || wedged) {
-            (rebuilt, alive) = (Some(now), None);
+            (rebuilt, alive, silence) = (Some(now), None, Silence::default());
             rebuild(&producer).await;
         }
     }
@@ -72,10 +107,34 @@ fn answers(catalog: &Catalog) -> bool {
 }
 
 async fn rebuild(producer: &Arc<Producer>) {
-    tracing::warn!("the producer is stuck although the broker answers: it is replaced");
+    tracing::warn!("the producer is stuck: it is replaced");
     let producer = Arc::clone(producer);
     let done = tokio::task::spawn_blocking(move || producer.rebuild());
     if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(5), done).await {
         tracing::error!(%error, "the producer could not be replaced");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_producer_is_silent_from_when_it_held_something_and_reported_nothing() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut silence = Silence::default();
+        let seen = [
+            (0, 0, 0, 0), // It holds nothing.
+            (3, 0, 5, 0),
+            (3, 0, 7, 2),
+            (9, 1, 9, 0), // A report.
+            (9, 1, 19, 10),
+            (0, 10, 20, 0),
+            (1, 10, 30, 0),
+        ];
+        for (queued, reports, now, silent) in seen {
+            assert_eq!(silence.look(queued, reports, at(now)), Duration::from_secs(silent), "at {now}");
+        }
     }
 }
