@@ -385,7 +385,8 @@ fn holds(config: &Config) -> Holds {
 pub fn collections(config: &Config) -> Collections {
     let own = |route: &RouteConfig| (route.shape != Shape::Command).then(|| route.collection.clone()).flatten();
     let routes = config.routes.iter().map(|route| (route.topic.clone(), own(route))).collect();
-    Collections::new(routes, config.inbox.firestore.collection.clone())
+    let firestore = &config.inbox.firestore;
+    Collections::new(routes, firestore.collection.clone(), firestore.former_collections.clone())
 }
 
 /// What is read of the inbox beside its gates.

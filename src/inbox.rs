@@ -364,6 +364,22 @@ impl Inbox {
         }
     }
 
+    /// The same, and those that somebody else replays.
+    fn all_lanes(&self) -> Vec<TopicPartition> {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.all_lanes(),
+            Store::Disk(_) | Store::None => self.gates.closed(),
+        }
+    }
+
+    /// Whether nothing is known to wait that this process may replay.
+    fn is_done(&self) -> bool {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.is_done(),
+            Store::Disk(_) | Store::None => self.gates.closed().is_empty(),
+        }
+    }
+
     /// Looks for lanes that others have left, where several share a store.
     async fn look(&self) {
         match &self.store {
@@ -384,6 +400,22 @@ impl Inbox {
     async fn claim(&self, lane: &TopicPartition) -> bool {
         match &self.store {
             Store::Firestore(firestore) => firestore.claim(lane).await,
+            Store::Disk(_) | Store::None => true,
+        }
+    }
+
+    /// While it lives, what this process has claimed of a lane stays claimed.
+    fn hand(&self, lane: &TopicPartition) -> Option<firestore::Hand> {
+        match &self.store {
+            Store::Firestore(firestore) => Some(firestore.hand(lane)),
+            Store::Disk(_) | Store::None => None,
+        }
+    }
+
+    /// Whether a lane that was claimed still is.
+    fn holds(&self, lane: &TopicPartition) -> bool {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.holds(lane),
             Store::Disk(_) | Store::None => true,
         }
     }

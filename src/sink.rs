@@ -52,6 +52,9 @@ const STICKY: u32 = 64;
 /// What of an answer's time is neither the broker's nor the inbox's.
 const FOR_THE_ANSWER: Duration = Duration::from_millis(100);
 
+/// A catalog that was fetched so short a time ago says that the broker is there.
+const LATELY: Duration = Duration::from_secs(2);
+
 /// Up to so many rows, a partition's gate is worth waiting for instead of writing one more row.
 pub const NEARLY_OPEN: u64 = 1_000;
 
@@ -304,9 +307,16 @@ impl Sink {
         placed.iter().map(|part| part.partition != UNASSIGNED && open(part, (part.routed.topic(), part.partition))).collect()
     }
 
+    /// Whether the broker takes records, or seems to. While everything is owed to the inbox, and somebody else replays it, nothing
+    /// is sent that could close a breaker; but the catalog comes each second, since the breaker opened.
+    pub fn is_there(&self, breaker: &Breaker) -> bool {
+        let (_, since) = breaker.history();
+        breaker.state() == State::Closed || self.catalog.age().is_some_and(|age| age < LATELY.min(since.elapsed()))
+    }
+
     /// Gates that are about to open are waited for: else a busy partition would never come home.
     async fn wait_for_gates(&self, placed: &[Placed]) {
-        if self.gates.total() == 0 || !self.has_broker() || self.breaker.state() != State::Closed {
+        if self.gates.total() == 0 || !self.has_broker() || !self.is_there(&self.breaker) {
             return;
         }
         let deadline = tokio::time::Instant::now() + self.config.failover_after.get();

@@ -21,7 +21,7 @@ const HEX_NAME: usize = 40;
 /// `!/`, the two slashes and the three numbers of `order` beside its topic: `!/<topic>/<10>/<20>/<8>`.
 const ORDER: usize = 2 + 1 + 10 + 1 + 20 + 1 + 8;
 /// Fields of the general shape, none of them in its headers.
-const GENERAL_LEAVES: usize = 17;
+const GENERAL_LEAVES: usize = 18;
 
 /// What of a value stands in an entry of an index, at most.
 const INDEXED: u64 = 1_500;
@@ -121,6 +121,7 @@ impl Extent<'_> {
             + field("headers", headers)
             + field("value", self.value as u64)
             + field("maybe_delivered", LEAST)
+            + field("audited", LEAST)
             + field("instance", text(LONGEST_INSTANCE))
             + field("reason", text(LONGEST_REASON))
     }

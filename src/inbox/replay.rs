@@ -6,7 +6,7 @@
 //! requests wait for the broker, replay takes a small window and rests as long as it has worked.
 //! A row is deleted only after the broker's acknowledgement; a crash between the two makes a duplicate, never a loss.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +29,7 @@ use crate::sink::verdict::Verdict;
 use crate::telemetry::metrics;
 
 use super::Inbox;
+use super::firestore::Hand;
 use super::row::{Content, Place, Row};
 
 /// Between looks for work.
@@ -49,6 +50,9 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// So many batches are sent one behind the other before those that have landed are deleted.
 const DELETE_EVERY: usize = 64;
+
+/// So much longer than its own timeout a producer may have had a record whose row is held.
+const HELD_LONGER: Duration = Duration::from_secs(2);
 
 /// A lane that has met a fault rests so long.
 const REST: Duration = Duration::from_millis(500);
@@ -86,11 +90,12 @@ enum Run {
     Records(Vec<Arc<RoutedRecords>>),
 }
 
-/// The lanes that have a task, and those whose last window failed.
+/// The lanes that have a task, those whose last window failed, and those that rest, which keeps no task.
 #[derive(Debug, Default)]
 struct Busy {
     lanes: HashSet<TopicPartition>,
     ill: HashSet<TopicPartition>,
+    resting: HashMap<TopicPartition, Instant>,
 }
 
 /// A lane's turn: ended when it is dropped, by a panic too.
@@ -98,11 +103,13 @@ struct Turn {
     replay: Arc<Replay>,
     lane: TopicPartition,
     ill: bool,
+    rest: Duration,
+    _hand: Option<Hand>,
 }
 
 impl Turn {
     async fn take(mut self, term: Term) {
-        self.ill = self.replay.lane(&self.lane, self.ill, term).await;
+        (self.ill, self.rest) = self.replay.lane(&self.lane, self.ill, term).await;
     }
 }
 
@@ -110,6 +117,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut busy = self.replay.busy();
         busy.lanes.remove(&self.lane);
+        busy.resting.insert(self.lane.clone(), Instant::now() + self.rest);
         if self.ill {
             busy.ill.insert(self.lane.clone());
         } else {
@@ -178,7 +186,7 @@ impl Replay {
     pub async fn share(self: &Arc<Self>, limit: Duration, signal: Signal) -> Share {
         let before = self.replayed.load(Ordering::Relaxed);
         self.inbox.look().await;
-        self.work(Term { signal, until: Some(Instant::now() + limit) }, || self.inbox.lanes().is_empty()).await;
+        self.work(Term { signal, until: Some(Instant::now() + limit) }, || self.inbox.is_done()).await;
         let left = self.inbox.left().await;
         let waiting_for = if left == 0 { None } else { self.waits_for() };
         Share { replayed: self.replayed.load(Ordering::Relaxed) - before, left, complete: left == 0, waiting_for }
@@ -206,7 +214,7 @@ impl Replay {
             // A store that cannot delete what was delivered would send it again and again.
             if self.sink.has_broker() && !self.inbox.is_latched() {
                 turn = turn.wrapping_add(1);
-                self.begin(&mut lanes, &term, turn).await;
+                self.begin(&mut lanes, &term, turn);
             }
             term.rest(TICK).await;
         }
@@ -219,8 +227,9 @@ impl Replay {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn begin(self: &Arc<Self>, lanes: &mut JoinSet<()>, term: &Term, turn: usize) {
+    fn begin(self: &Arc<Self>, lanes: &mut JoinSet<()>, term: &Term, turn: usize) {
         let mut closed = self.inbox.lanes();
+        self.awake();
         if closed.is_empty() {
             return;
         }
@@ -228,12 +237,12 @@ impl Replay {
         let first = turn % closed.len();
         closed.rotate_left(first);
         let (homeless, at_home): (Vec<&TopicPartition>, Vec<&TopicPartition>) = closed.iter().partition(|lane| self.is_homeless(lane));
-        for lane in &homeless {
-            self.assign(lane).await;
-        }
-        // A topic's older rows find their partitions before its newer ones move.
-        let waits = |lane: &TopicPartition| homeless.iter().any(|other| other.0 == lane.0);
-        for lane in at_home.into_iter().filter(|lane| !waits(lane)) {
+        // A topic's older rows find their partitions, it may be by another's hand, before its newer ones move.
+        let unplaced: HashSet<Topic> =
+            self.inbox.all_lanes().into_iter().filter(|lane| self.is_homeless(lane)).map(|(topic, _)| topic).collect();
+        let waits = |lane: &TopicPartition| unplaced.contains(&lane.0);
+        let at_home = at_home.into_iter().filter(|lane| !waits(lane));
+        for lane in homeless.iter().copied().chain(at_home) {
             if lanes.len() >= MAX_LANES {
                 break;
             }
@@ -247,43 +256,58 @@ impl Replay {
         }
     }
 
+    /// Those that have rested long enough.
+    fn awake(&self) {
+        let now = Instant::now();
+        self.busy().resting.retain(|_, until| *until > now);
+    }
+
     /// The turn of a lane that nobody in this process has now.
     fn turn(self: &Arc<Self>, lane: &TopicPartition) -> Option<Turn> {
         let mut busy = self.busy();
-        let ill = busy.ill.contains(lane);
-        busy.lanes.insert(lane.clone()).then(|| Turn { replay: Arc::clone(self), lane: lane.clone(), ill })
+        if busy.resting.contains_key(lane) || !busy.lanes.insert(lane.clone()) {
+            return None;
+        }
+        let (ill, hand) = (busy.ill.contains(lane), self.inbox.hand(lane));
+        Some(Turn { replay: Arc::clone(self), lane: lane.clone(), ill, rest: REST, _hand: hand })
     }
 
     /// Replays one partition until there is nothing ready, or something is wrong: then it is ill, and begins with one row
-    /// the next time, so that dead partitions do not fill the producer's queue.
-    async fn lane(&self, lane: &TopicPartition, mut ill: bool, mut term: Term) -> bool {
+    /// the next time, so that dead partitions do not fill the producer's queue. Also says how long it rests then.
+    async fn lane(&self, lane: &TopicPartition, mut ill: bool, mut term: Term) -> (bool, Duration) {
         while !term.is_over() {
             let started = Instant::now();
             let claimed = self.inbox.claim(lane).await;
             let (round, beside_live) = if claimed { self.round(lane, ill, &mut term).await } else { (Round::Quiet, false) };
-            term.rest(match round {
-                Round::Moved if beside_live => started.elapsed(),
-                Round::Moved => Duration::ZERO,
-                Round::Quiet => self.inbox.rest(),
-                Round::Rest => REST,
-            })
-            .await;
             match round {
                 Round::Moved => {
                     ill = false;
                     self.float(&lane.0);
+                    let rest = if beside_live { started.elapsed() } else { Duration::ZERO };
+                    term.rest(rest).await;
                 }
-                Round::Quiet => return ill,
-                Round::Rest => return true,
+                Round::Quiet => return (ill, self.inbox.rest()),
+                Round::Rest => return (true, REST),
             }
         }
-        ill
+        (ill, Duration::ZERO)
+    }
+
+    /// Whether a row may be sent now. How long one of another process is held, that one's clock has said: it is not believed
+    /// beyond the time for which its producer can have had the record.
+    fn is_ready(&self, row: &Row) -> bool {
+        let held = self.sink.config().message_timeout.get() + HELD_LONGER;
+        let latest = row.at_ms.saturating_add(i64::try_from(held.as_millis()).unwrap_or(i64::MAX));
+        let not_before = if row.place.ours { row.not_before_ms } else { row.not_before_ms.min(latest) };
+        not_before <= super::not_before_ms(Duration::ZERO)
     }
 
     /// One window; also whether it went beside live traffic.
     async fn round(&self, lane: &TopicPartition, ill: bool, term: &mut Term) -> (Round, bool) {
-        let now = super::not_before_ms(Duration::ZERO);
-        let Some(head) = self.inbox.rows(lane, 1).await.into_iter().next().filter(|row| row.not_before_ms <= now) else {
+        if self.is_homeless(lane) {
+            return (self.assign(lane).await, false);
+        }
+        let Some(head) = self.inbox.rows(lane, 1).await.into_iter().next().filter(|row| self.is_ready(row)) else {
             return (Round::Quiet, false);
         };
         let Some(content) = &head.content else {
@@ -319,12 +343,11 @@ impl Replay {
     }
 
     async fn send(&self, lane: &TopicPartition, window: usize, term: &mut Term) -> Round {
-        let now = super::not_before_ms(Duration::ZERO);
         let rows = self.inbox.rows(lane, window).await;
         // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
         let alone = rows.first().is_some_and(|row| row.attempts > 0);
         let window = if alone { 1 } else { window };
-        let ready = rows.into_iter().take(window).take_while(|row| row.not_before_ms <= now && (alone || row.attempts == 0));
+        let ready = rows.into_iter().take(window).take_while(|row| self.is_ready(row) && (alone || row.attempts == 0));
         let (run, rows) = run_of(ready);
         match run {
             _ if rows.is_empty() => Round::Quiet,
@@ -332,15 +355,18 @@ impl Replay {
                 let Some(flight) = self.sink.resend(&events, lane.1) else { return Round::Quiet };
                 self.land(lane, &flight, &rows, term).await
             }
-            Run::Records(batches) => self.resend(&batches, &rows, term).await,
+            Run::Records(batches) => self.resend(lane, &batches, &rows, term).await,
         }
     }
 
-    /// Sends batches one behind the other, and deletes those that have landed.
-    async fn resend(&self, batches: &[Arc<RoutedRecords>], rows: &[Row], term: &mut Term) -> Round {
+    /// Sends batches one behind the other, as long as the lane is ours, and deletes those that have landed.
+    async fn resend(&self, lane: &TopicPartition, batches: &[Arc<RoutedRecords>], rows: &[Row], term: &mut Term) -> Round {
         let Some(raw) = self.sink.raw() else { return Round::Quiet };
         let (mut landed, mut moved) = (Vec::new(), false);
         for (records, row) in batches.iter().zip(rows) {
+            if !self.inbox.holds(lane) {
+                break;
+            }
             let verdict = tokio::select! {
                 verdict = raw.replay(records) => verdict,
                 () = term.ended() => break,
@@ -436,8 +462,8 @@ impl Replay {
     }
 
     /// Gives homeless rows their partitions.
-    async fn assign(&self, lane: &TopicPartition) {
-        let Lookup::Known(facts) = self.sink.catalog().peek(&lane.0) else { return };
+    async fn assign(&self, lane: &TopicPartition) -> Round {
+        let Lookup::Known(facts) = self.sink.catalog().peek(&lane.0) else { return Round::Quiet };
         let rows = self.inbox.rows(lane, WINDOW).await;
         let placed = rows.iter().map(|row| {
             let key = match &row.content {
@@ -449,8 +475,10 @@ impl Replay {
             (row.place.clone(), key.map_or(spread, |key| partition::of_key(&key, facts.partitions)))
         });
         let placed: Vec<_> = placed.collect();
-        if !placed.is_empty() {
-            self.inbox.assign(lane, placed).await;
+        match placed.is_empty() {
+            true => Round::Quiet,
+            false if self.inbox.assign(lane, placed).await => Round::Moved,
+            false => Round::Rest,
         }
     }
 }

@@ -282,7 +282,7 @@ impl Ingest {
     async fn way(&self, raw: &Raw, trial: &Trial) -> Way {
         let (topic, partition) = (trial.original.topic(), trial.original.partition());
         let gates = self.sink.gates();
-        if raw.breaker().state() == State::Closed && (1..=NEARLY_OPEN).contains(&gates.owed(topic, partition)) {
+        if self.sink.is_there(raw.breaker()) && (1..=NEARLY_OPEN).contains(&gates.owed(topic, partition)) {
             let soon = tokio::time::Instant::now() + self.sink.config().failover_after.get();
             // A timeout says that it is not open; the next line sees it.
             let _ = timeout_at(soon, gates.opened(topic, partition)).await;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::audit::{Auditor, Finding};
 use super::client::{Client, Fault, Written};
-use super::fs;
+use super::{fs, proto};
 use super::job::Job;
 use super::pacer::{Pacer, Spent};
 use crate::route::DocumentName;
@@ -62,16 +62,20 @@ pub(super) enum Outcome {
 }
 
 /// Makes the writes of these jobs.
-pub(super) async fn make<C: Calls>(calls: &C, pacer: &Pacer, auditor: &Auditor, jobs: &mut [Job], writes: Vec<fs::Write>) -> End {
+pub(super) async fn make<C: Calls>(calls: &C, pacer: &Pacer, auditor: &Auditor, jobs: &mut [Job], mut writes: Vec<fs::Write>) -> End {
     let count = writes.len();
     if let Err(spent) = pacer.permit(u32::try_from(count).unwrap_or(u32::MAX), true).await {
         return End::Spent(spent);
     }
     // All inserts are watched: one that is missing has the whole call looked at.
     let mut watched: Vec<DocumentName> = Vec::with_capacity(count);
-    for job in jobs.iter_mut().filter(|job| job.is_insert()) {
+    for (job, write) in jobs.iter_mut().zip(&mut writes).filter(|(job, _)| job.is_insert()) {
         job.picked = job.picked || auditor.picks();
         watched.push(job.name);
+        // Others leave it where it is until it was read back. Somebody else's commands have no such field.
+        if job.picked && job.deposit.as_ref().is_some_and(|deposit| deposit.gated) {
+            proto::mark_audited(write);
+        }
     }
     auditor.watch(watched.iter().copied());
     let started = Instant::now();

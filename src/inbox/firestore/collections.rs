@@ -3,17 +3,18 @@
 use crate::auth::grants::Grant;
 use crate::event::Topic;
 
-/// The collections that Sluicegate drains itself: one for all topics, and those that routes name.
+/// The collections that Sluicegate drains itself: one for all topics, those that routes name, and those of earlier settings.
 #[derive(Debug, Clone, Default)]
 pub struct Collections {
     routes: Vec<(Grant, Option<String>)>,
     otherwise: String,
+    former: Vec<String>,
 }
 
 impl Collections {
     /// The routes in their order, each with the collection that it names for rows of the general shape.
-    pub fn new(routes: Vec<(Grant, Option<String>)>, otherwise: String) -> Self {
-        Self { routes, otherwise }
+    pub fn new(routes: Vec<(Grant, Option<String>)>, otherwise: String, former: Vec<String>) -> Self {
+        Self { routes, otherwise, former }
     }
 
     /// Where a topic's rows are: what its route says, also when there is no such route any more.
@@ -25,7 +26,8 @@ impl Collections {
     /// All of them, each once.
     pub fn all(&self) -> Vec<&str> {
         let mut all = vec![self.otherwise.as_str()];
-        for collection in self.routes.iter().filter_map(|(_, collection)| collection.as_deref()) {
+        let named = self.routes.iter().filter_map(|(_, collection)| collection.as_deref());
+        for collection in named.chain(self.former.iter().map(String::as_str)) {
             if !all.contains(&collection) {
                 all.push(collection);
             }
@@ -47,9 +49,9 @@ mod tests {
             (grant("*"), Some("rest".to_owned())),
             (grant("b"), Some("own".to_owned())),
         ];
-        let collections = Collections::new(routes, "inbox".to_owned());
+        let collections = Collections::new(routes, "inbox".to_owned(), vec!["old".to_owned(), "own".to_owned()]);
         let of = |topic: &str| collections.of(&Topic::new(topic).expect("a topic")).to_owned();
         assert_eq!([of("a"), of("ab"), of("b")], ["own", "inbox", "rest"]);
-        assert_eq!(collections.all(), ["inbox", "own", "rest"]);
+        assert_eq!(collections.all(), ["inbox", "own", "rest", "old"]);
     }
 }

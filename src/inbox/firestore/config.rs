@@ -27,6 +27,8 @@ pub struct Config {
     /// The collection for everything but commands. It is this gate's and its siblings', who share it; its leases are in
     /// `<collection>_leases`. A route may name one of its own.
     pub collection: String,
+    /// Collections that `collection` or a route has named before: what waits in them is replayed, and nothing is stored there.
+    pub former_collections: Vec<String>,
     /// The collection for routes with `shape = "command"`. It is drained by somebody else's program.
     pub command_collection: String,
     /// What the field `source` says in the documents of commands.
@@ -79,6 +81,7 @@ impl Default for Config {
             project: None,
             database: "deml".to_owned(),
             collection: "sluicegate_inbox".to_owned(),
+            former_collections: Vec::new(),
             command_collection: "frontend_command_inbox".to_owned(),
             source: "firebase-fallback".to_owned(),
             emulator: None,
@@ -149,6 +152,8 @@ impl Config {
         let id = "expected the name of a collection: up to 200 letters, digits, `_`, `-`, `.`; not `__x__`";
         expect(is_id(&self.collection), "collection", id);
         expect(is_id(&self.command_collection), "command_collection", id);
+        let former = |name: &String| is_id(name) && *name != self.command_collection;
+        expect(self.former_collections.iter().all(former), "former_collections", "expected names of collections, none of them `command_collection`");
         let apart = self.command_collection != self.collection && self.command_collection != self.leases();
         expect(apart, "command_collection", "expected another one than `collection` and its leases: it is drained by somebody else");
         expect((1..=MAX_ID_BYTES).contains(&self.source.len()), "source", "expected 1 to 200 bytes");
@@ -221,6 +226,7 @@ mod tests {
         }
         assert_eq!(keys(|config| config.command_collection = "sluicegate_inbox_leases".to_owned()), ["command_collection"]);
         assert_eq!(keys(|config| config.command_collection = config.collection.clone()), ["command_collection"]);
+        assert_eq!(keys(|config| config.former_collections = vec![config.command_collection.clone()]), ["former_collections"]);
         for name in ["(other)", "", "abc", "Deml", "1abc", "abc-", "a_bc", &"x".repeat(64)] {
             assert_eq!(keys(|config| name.clone_into(&mut config.database)), ["database"], "{name}");
         }

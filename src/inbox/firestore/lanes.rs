@@ -3,6 +3,8 @@
 //! What always holds:
 //! - Rows are read in the order of their field `order`, by whoever holds the lane's lease.
 //! - A lane is done only when a look has found nothing in it; a look that failed says nothing.
+//! - A lane is left to whoever stores to it while we owe it nothing: who replays its own rows sees its gate open under a load that
+//!   makes no pause. Who finds rows of others stays near for a while, because more of them come.
 //! - What was delivered and could not be deleted is remembered, and not sent again by this process.
 //! - At the first look a lane that holds something is owed one row more than we know of. So what an earlier process has left
 //!   is delivered before what comes now, key by key, over a restart too: its gate opens when the lane is seen empty.
@@ -10,20 +12,23 @@
 mod change;
 pub(super) mod query;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::{StreamExt, stream};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::client::Fault;
 use super::lease::Leases;
-use super::{Firestore, ReplayWhen, fs, order, proto};
+use super::books::Mark;
+use super::{Firestore, ReplayWhen, Shared, fs, order, proto};
 use crate::drain::{Phase, Signal};
-use crate::gate::TopicPartition;
+use crate::event::Topic;
+use crate::gate::{TopicPartition, UNASSIGNED};
 use crate::inbox::not_before_ms;
 use crate::inbox::row::Row;
 use crate::route::DocumentName;
@@ -34,6 +39,9 @@ use query::Range;
 const MAX_ROWS: usize = 300;
 const MAX_BYTES: usize = 4 << 20;
 
+/// Where so many do not come in time, at least so many are asked for.
+const MIN_BYTES: usize = 64 << 10;
+
 /// At most so many lanes of a collection are found by one look; the next one begins again.
 const MAX_LANES: usize = 10_000;
 
@@ -41,6 +49,31 @@ const MAX_LANES: usize = 10_000;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOK_PAST_EVERY: Duration = Duration::from_secs(1);
 const COUNT_EVERY: Duration = Duration::from_secs(30);
+
+/// While a gate is about to open, events wait for it; so the looks past its lane come quicker.
+const LOOK_QUICKLY_EVERY: Duration = Duration::from_millis(100);
+
+/// Of the looks past a lane that is nobody's yet one in so many is made: as a rule it is about to be ours.
+const PATIENT_LOOKS: u32 = 5;
+
+/// Leases are kept at this pace.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// At the start, so many lanes are asked for their ends at the same time.
+const ENDS_AT_ONCE: usize = 16;
+
+/// What a gate may owe and is still waited for.
+const NEARLY_OPEN: u64 = 1_000;
+
+/// So long rows of others make us look into their lane each second.
+const STAYS_NEAR: Duration = Duration::from_secs(30);
+
+/// Who has stored a row so short a time ago lives.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// For so long a lane is left to others, and so often.
+const HANDED_OVER_FOR: Duration = Duration::from_secs(3);
+const HAND_OVER_EVERY: Duration = Duration::from_secs(30);
 
 /// An arrival so far ahead of our clock is nobody's.
 const MAX_AHEAD_US: u64 = 86_400_000_000;
@@ -51,13 +84,35 @@ pub struct Lanes {
     pub(super) leases: Leases,
     /// The lanes that held rows at the last look, and in which collections.
     found: Mutex<HashMap<TopicPartition, Vec<String>>>,
+    /// Lanes in which rows of others were found of late, and until when they are looked into although nothing is known to be there.
+    near: Mutex<HashMap<TopicPartition, Instant>>,
+    /// When lanes were handed over.
+    handed_over: Mutex<HashMap<TopicPartition, Instant>>,
     /// Delivered, and not deleted.
     left_over: Mutex<HashMap<DocumentName, TopicPartition>>,
     /// Whether a look has succeeded.
     looked: watch::Sender<bool>,
     /// What a row took of late.
     row_bytes: AtomicUsize,
+    /// How much an answer may hold, as far as the last ones came in time.
+    fit: AtomicUsize,
     aside: AtomicU64,
+    /// Whether the last look for lanes, and the last look into one, has failed.
+    cannot_look: AtomicBool,
+    cannot_read: AtomicBool,
+}
+
+/// A lane that is in hand.
+#[derive(Debug)]
+pub(in crate::inbox) struct Hand {
+    shared: Arc<Shared>,
+    lane: TopicPartition,
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        self.shared.lanes.leases.hand(&self.lane, false);
+    }
 }
 
 impl Lanes {
@@ -66,10 +121,15 @@ impl Lanes {
         Self {
             leases,
             found: Mutex::default(),
+            near: Mutex::default(),
+            handed_over: Mutex::default(),
             left_over: Mutex::default(),
             looked: watch::Sender::new(false),
             row_bytes: AtomicUsize::new(MAX_BYTES / MAX_ROWS),
+            fit: AtomicUsize::new(MAX_BYTES),
             aside: AtomicU64::new(0),
+            cannot_look: AtomicBool::new(false),
+            cannot_read: AtomicBool::new(false),
         }
     }
 
@@ -83,6 +143,23 @@ impl Lanes {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn near(&self) -> MutexGuard<'_, HashMap<TopicPartition, Instant>> {
+        // Nothing panics under this lock.
+        self.near.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a lane may be handed over again; if so, it is.
+    fn may_hand_over(&self, lane: &TopicPartition) -> bool {
+        let now = Instant::now();
+        let mut handed_over = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        handed_over.retain(|_, at| now.duration_since(*at) < HAND_OVER_EVERY);
+        let may = !handed_over.contains_key(lane);
+        if may {
+            handed_over.insert(lane.clone(), now);
+        }
+        may
+    }
+
     fn left_over(&self) -> MutexGuard<'_, HashMap<DocumentName, TopicPartition>> {
         // Nothing panics under this lock.
         self.left_over.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,8 +167,26 @@ impl Lanes {
 
     /// How many rows fit into one answer, as far as the last ones show.
     fn window(&self, limit: usize) -> usize {
-        let fit = MAX_BYTES / self.row_bytes.load(Ordering::Relaxed).max(1);
+        let fit = self.fit.load(Ordering::Relaxed) / self.row_bytes.load(Ordering::Relaxed).max(1);
         limit.min(fit.clamp(1, MAX_ROWS))
+    }
+
+    /// An answer of more than one row has come, or has not come in time: on a slow link the next one is asked for less.
+    fn came(&self, in_time: bool) {
+        let fit = self.fit.load(Ordering::Relaxed);
+        let next = if in_time { fit + fit / 8 } else { fit / 2 };
+        self.fit.store(next.clamp(MIN_BYTES, MAX_BYTES), Ordering::Relaxed);
+    }
+
+    /// A lane has rows in these collections too.
+    fn add_homes(&self, lane: &TopicPartition, homes: &[String]) {
+        let mut found = self.found();
+        let known = found.entry(lane.clone()).or_default();
+        for home in homes {
+            if !known.contains(home) {
+                known.push(home.clone());
+            }
+        }
     }
 
     fn weighed(&self, documents: &[fs::Document]) {
@@ -105,11 +200,26 @@ impl Lanes {
 }
 
 impl Firestore {
-    /// The lanes that hold rows, as far as it is known, and that may be ours to replay.
+    /// The lanes that hold rows, as far as it is known, or will again soon, and that may be ours to replay.
     pub(in crate::inbox) fn lanes(&self) -> Vec<TopicPartition> {
         let mut lanes = self.known();
+        let now = Instant::now();
+        self.shared.lanes.near().retain(|_, until| *until > now);
+        lanes.extend(self.shared.lanes.near().keys().cloned());
+        lanes.sort_unstable();
+        lanes.dedup();
         lanes.retain(|lane| !self.shared.lanes.leases.is_elsewhere(lane));
         lanes
+    }
+
+    /// All lanes that are known to hold rows, whoever replays them.
+    pub(in crate::inbox) fn all_lanes(&self) -> Vec<TopicPartition> {
+        self.known()
+    }
+
+    /// Whether no lane is known to hold rows that may be ours to replay.
+    pub(in crate::inbox) fn is_done(&self) -> bool {
+        self.known().iter().all(|lane| self.shared.lanes.leases.is_elsewhere(lane))
     }
 
     /// Whether a lane that holds rows is another's now.
@@ -136,13 +246,31 @@ impl Firestore {
         pacer.shut().is_none() && pacer.has_day() && self.shared.lanes.leases.claim(&self.leases_of(lane), lane).await
     }
 
+    /// A lane is replayed here while this lives: its lease is renewed.
+    pub(in crate::inbox) fn hand(&self, lane: &TopicPartition) -> Hand {
+        self.shared.lanes.leases.hand(lane, true);
+        Hand { shared: Arc::clone(&self.shared), lane: lane.clone() }
+    }
+
+    /// Whether a lane is still ours.
+    pub(in crate::inbox) fn holds(&self, lane: &TopicPartition) -> bool {
+        self.shared.lanes.leases.holds(lane)
+    }
+
     /// Looks for lanes that hold rows, whoever has stored them, and past those that are another's to replay.
     pub(in crate::inbox) async fn look(&self) {
         match self.scan().await {
-            Ok(found) => self.looked(found).await,
+            Ok(found) => {
+                self.shared.lanes.cannot_look.store(false, Ordering::Relaxed);
+                self.looked(found).await;
+            }
+            // Once, until it can be again: what waits there is not found meanwhile.
+            Err(fault) if !self.shared.lanes.cannot_look.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%fault, "Firestore cannot be looked through for rows: what waits in it is not found; again and again");
+            }
             Err(fault) => tracing::debug!(%fault, "Firestore could not be looked through for rows; later"),
         }
-        self.look_past().await;
+        self.look_past(self.shared.books.owed()).await;
     }
 
     /// How many rows wait, whoever has stored them. When that cannot be counted: what we know of, and never none.
@@ -161,41 +289,99 @@ impl Firestore {
         let shared = &self.shared;
         let left_over = self.delete_left_over(lane).await;
         let mark = shared.books.mark(lane);
-        let documents = match self.read(lane, shared.lanes.window(limit).saturating_add(left_over)).await {
+        let window = shared.lanes.window(limit).saturating_add(left_over);
+        let documents = match self.read(lane, window).await {
             Ok(documents) => documents,
             Err(fault) => {
-                tracing::debug!(topic = %lane.0, partition = lane.1, %fault, "rows could not be read; later");
+                self.could_not_read(lane, window, &fault);
                 return Vec::new();
             }
         };
+        shared.lanes.cannot_read.store(false, Ordering::Relaxed);
+        if documents.len() > 1 {
+            shared.lanes.came(true);
+        }
+        let first = documents.first().map(|first| arrival_of(first).unwrap_or(0));
+        self.seen(lane, mark, first).await;
         if documents.is_empty() {
-            shared.books.seen_empty(lane, mark);
             shared.lanes.found().remove(lane);
-            shared.lanes.leases.release(lane).await;
+            if !shared.lanes.near().contains_key(lane) {
+                shared.lanes.leases.release(lane).await;
+            }
+            return Vec::new();
+        }
+        if self.hands_over(lane, &documents) {
+            shared.lanes.leases.hand_over(lane, HANDED_OVER_FOR).await;
             return Vec::new();
         }
         shared.lanes.weighed(&documents);
-        let (rows, misfits) = self.understood(documents);
+        let (rows, misfits) = self.understood(self.read_back_already(documents));
         if !misfits.is_empty() {
             self.set_misfits_aside(misfits).await;
         }
-        let young = self.young();
         let left_over = shared.lanes.left_over();
-        let rows = rows.into_iter().take_while(|row| row.place.ours || row.at_ms <= young);
-        rows.filter(|row| !left_over.contains_key(&row.place.name)).collect()
+        rows.into_iter().filter(|row| !left_over.contains_key(&row.place.name)).collect()
     }
 
-    /// What others have stored since then they may still be reading back: were it gone by then, they would take it for lost.
-    fn young(&self) -> i64 {
-        let config = &self.shared.config;
-        let reading = config.call_timeout.get() * 2 + Duration::from_secs(1);
-        let reading = if config.audit_one_in == 0 { Duration::ZERO } else { reading };
-        not_before_ms(Duration::ZERO).saturating_sub(i64::try_from(reading.as_millis()).unwrap_or(i64::MAX))
+    /// Whether a lane is better left to another instance: we owe it nothing, and the other one has stored there a moment ago, so
+    /// it lives. If it does not take it, it is ours again soon, and for longer.
+    fn hands_over(&self, lane: &TopicPartition, documents: &[fs::Document]) -> bool {
+        let (lanes, instance) = (&self.shared.lanes, &self.shared.instance);
+        if self.shared.config.replay == ReplayWhen::Request || documents.iter().all(|document| proto::is_of(document, instance)) {
+            return false;
+        }
+        let now = Instant::now();
+        lanes.near().insert(lane.clone(), now + STAYS_NEAR);
+        let since = ms_ago(ALIVE);
+        let lives = |document: &fs::Document| {
+            !proto::is_of(document, instance) && proto::created_ms(document).is_some_and(|created| created > since)
+        };
+        self.shared.books.owed_to(lane) == 0 && documents.iter().any(lives) && lanes.may_hand_over(lane)
     }
 
-    /// Looks for rows, keeps leases and counts, until the drain's last phase.
-    pub(in crate::inbox) async fn watch(&self, mut signal: Signal) {
-        let (mut look, mut count) = (Instant::now(), Instant::now());
+    /// Those before the first one that another instance may still be reading back: were that gone by then, it would be taken
+    /// for lost.
+    fn read_back_already(&self, mut documents: Vec<fs::Document>) -> Vec<fs::Document> {
+        let since = ms_ago(self.shared.config.call_timeout.get() * 2 + Duration::from_secs(1));
+        let is_read = |document: &fs::Document| {
+            let elsewhere = proto::is_audited(document) && !proto::is_of(document, &self.shared.instance);
+            elsewhere && proto::created_ms(document).is_some_and(|created| created > since)
+        };
+        let ready = documents.iter().position(is_read).unwrap_or(documents.len());
+        documents.truncate(ready);
+        documents
+    }
+
+    fn could_not_read(&self, lane: &TopicPartition, window: usize, fault: &Fault) {
+        if window > 1 && matches!(fault, Fault::Slow) {
+            self.shared.lanes.came(false);
+        }
+        if self.shared.lanes.cannot_read.swap(true, Ordering::Relaxed) {
+            tracing::debug!(topic = %lane.0, partition = lane.1, %fault, "rows could not be read; later");
+        } else {
+            tracing::warn!(topic = %lane.0, partition = lane.1, %fault, "rows cannot be read from Firestore: they wait; again and again");
+        }
+    }
+
+    /// Looks for rows, keeps leases and counts, until the drain's last phase. A look may take longer than a lease.
+    pub(in crate::inbox) async fn watch(&self, signal: Signal) {
+        tokio::join!(self.watch_lanes(signal.clone()), self.keep_leases(signal));
+    }
+
+    async fn keep_leases(&self, mut signal: Signal) {
+        while signal.phase() < Phase::Storing {
+            self.shared.lanes.leases.keep().await;
+            tokio::select! {
+                () = signal.reached(Phase::Storing) => {}
+                () = tokio::time::sleep(KEEP_EVERY) => {}
+            }
+        }
+    }
+
+    async fn watch_lanes(&self, mut signal: Signal) {
+        let (mut look, mut past, mut count, mut turn) = (Instant::now(), Instant::now(), Instant::now(), 0_u32);
+        // Whose gates are about to open.
+        let mut opening = Vec::new();
         while signal.phase() < Phase::Storing {
             let now = Instant::now();
             // Where nothing replays in the background, a request's own look comes first; but the gates want to know.
@@ -204,19 +390,32 @@ impl Firestore {
                 self.look().await;
                 let looked = *self.shared.lanes.looked.borrow();
                 look = Instant::now() + if looked { LOOK_EVERY } else { LOOK_PAST_EVERY };
+            } else if now >= past {
+                turn = turn.wrapping_add(1);
+                opening = self.look_past(self.owed_elsewhere(turn)).await;
+                past = Instant::now() + LOOK_PAST_EVERY;
             } else {
-                self.look_past().await;
+                self.look_past(opening.clone()).await;
             }
             if now >= count {
                 self.count_aside().await;
                 count = Instant::now() + COUNT_EVERY;
             }
-            self.shared.lanes.leases.keep().await;
+            let rest = if opening.is_empty() { LOOK_PAST_EVERY } else { LOOK_QUICKLY_EVERY };
             tokio::select! {
                 () = signal.reached(Phase::Storing) => {}
-                () = tokio::time::sleep(LOOK_PAST_EVERY) => {}
+                () = tokio::time::sleep(rest) => {}
             }
         }
+    }
+
+    /// The lanes that are owed rows, and that it is time to look past.
+    fn owed_elsewhere(&self, turn: u32) -> Vec<TopicPartition> {
+        let by_request = self.shared.config.replay == ReplayWhen::Request;
+        let mut owed = self.shared.books.owed();
+        // That one is another's is known for a moment only, and not while nobody here has time to ask for it.
+        owed.retain(|lane| by_request || turn.is_multiple_of(PATIENT_LOOKS) || self.shared.lanes.leases.is_elsewhere(lane));
+        owed
     }
 
     /// Waits until a first look has closed the gates of what waits already.
@@ -230,27 +429,38 @@ impl Firestore {
         self.shared.lanes.leases.release_all().await;
     }
 
-    /// Jumps from lane to lane: the first row behind a place, then behind that row's lane.
+    /// The lanes that hold rows, and in which collections.
     async fn scan(&self) -> Result<HashMap<TopicPartition, Vec<String>>, Fault> {
         let mut found: HashMap<TopicPartition, Vec<String>> = HashMap::new();
         for collection in self.shared.collections.all() {
-            let mut from = order::FIRST.to_owned();
-            for _ in 0..MAX_LANES {
-                let range = Range { collection, from: &from, to: order::LAST };
-                let first = self.shared.client.query(query::only(range.first(1), &["order"])).await?;
-                let Some(first) = first.into_iter().next() else { break };
-                let text = proto::text_of(&first.fields, "order").unwrap_or_default();
-                match order::parse(text) {
-                    Some((lane, _)) => {
-                        from = order::range(&lane).1;
-                        found.entry(lane).or_default().push(collection.to_owned());
-                    }
-                    // Nobody's order: the next one is behind it.
-                    None => from = format!("{text}\0"),
-                }
+            for lane in self.jump(collection, order::FIRST, order::LAST).await? {
+                found.entry(lane).or_default().push(collection.to_owned());
             }
         }
         Ok(found)
+    }
+
+    /// Jumps from lane to lane: the first row behind a place, then behind that row's lane.
+    async fn jump(&self, collection: &str, from: &str, to: &str) -> Result<Vec<TopicPartition>, Fault> {
+        let (mut from, mut lanes) = (from.to_owned(), Vec::new());
+        for _ in 0..MAX_LANES {
+            let range = Range { collection, from: &from, to };
+            let first = self.shared.client.query(query::only(range.first(1), &["order"])).await?;
+            let Some(first) = first.into_iter().next() else { break };
+            let text = proto::text_of(&first.fields, "order").unwrap_or_default();
+            // Never back, whatever stands there.
+            let behind = format!("{text}\0");
+            from = match order::parse(text) {
+                Some((lane, _)) => {
+                    let end = order::range(&lane).1;
+                    lanes.push(lane);
+                    end.max(behind)
+                }
+                // Nobody's order.
+                None => behind,
+            };
+        }
+        Ok(lanes)
     }
 
     async fn looked(&self, found: HashMap<TopicPartition, Vec<String>>) {
@@ -259,12 +469,15 @@ impl Firestore {
         if *self.shared.lanes.looked.borrow() {
             return;
         }
+        // All gates are closed before anything else is asked: what comes now does not go before them.
+        let now = now_us();
         for lane in &lanes {
-            let last = self.last(lane).await;
-            self.shared.books.found(lane, last);
-            if last < now_us().saturating_add(MAX_AHEAD_US) {
-                self.shared.books.begin_at(last);
-            }
+            self.shared.books.found(lane, now);
+        }
+        let ends = stream::iter(lanes.clone()).map(|lane| async move { self.last(&lane).await }).buffer_unordered(ENDS_AT_ONCE);
+        let ends: Vec<u64> = ends.collect().await;
+        for last in ends.into_iter().filter(|last| *last < now_us().saturating_add(MAX_AHEAD_US)) {
+            self.shared.books.begin_at(last);
         }
         if !lanes.is_empty() {
             tracing::info!(lanes = lanes.len(), "Firestore holds rows of an earlier time: they go before what comes now");
@@ -285,31 +498,63 @@ impl Firestore {
         last.unwrap_or_else(now_us)
     }
 
-    /// Whether what we have stored in lanes that are another's to replay is gone: then their gates open here.
-    async fn look_past(&self) {
-        let leases = &self.shared.lanes.leases;
-        let by_request = self.shared.config.replay == ReplayWhen::Request;
-        for lane in self.shared.books.owed() {
-            // Those that may be ours are looked at when they are replayed.
-            let skipped = leases.holds(&lane) || !(by_request || leases.is_elsewhere(&lane));
-            let Some(last) = self.shared.books.last(&lane).filter(|_| !skipped) else { continue };
+    /// How much of what we have stored in lanes that are another's to replay is gone: when it is all, their gates open here. Gives those
+    /// that are about to open.
+    async fn look_past(&self, lanes: Vec<TopicPartition>) -> Vec<TopicPartition> {
+        let mut opening = Vec::new();
+        for lane in lanes {
+            // Those that are ours are looked at when they are replayed.
+            if self.shared.lanes.leases.holds(&lane) || self.shared.books.last(&lane).is_none() {
+                continue;
+            }
             let mark = self.shared.books.mark(&lane);
-            if self.is_empty_up_to(&lane, last).await {
-                self.shared.books.seen_empty(&lane, mark);
+            let Ok(first) = self.first(&lane, mark.last()).await else { continue };
+            let paid = self.seen(&lane, mark, first).await;
+            if paid > 0 && (1..=NEARLY_OPEN).contains(&self.shared.books.owed_to(&lane)) {
+                opening.push(lane);
             }
         }
+        opening
     }
 
-    async fn is_empty_up_to(&self, lane: &TopicPartition, arrival: u64) -> bool {
+    /// The arrival of the first row of a lane that has arrived by then.
+    async fn first(&self, lane: &TopicPartition, arrival: u64) -> Result<Option<u64>, Fault> {
         let (from, to) = order::range_up_to(lane, arrival);
+        let mut first: Option<u64> = None;
         for collection in self.homes(lane) {
             let range = Range { collection: &collection, from: &from, to: &to };
-            match self.shared.client.query(query::only(range.first(1), &["order"])).await {
-                Ok(found) if found.is_empty() => {}
-                _ => return false,
+            if let Some(found) = self.shared.client.query(query::only(range.first(1), &["order"])).await?.first() {
+                let arrival = arrival_of(found).unwrap_or(0);
+                first = Some(first.map_or(arrival, |first| first.min(arrival)));
             }
         }
-        true
+        Ok(first)
+    }
+
+    /// Pays for what a look has shown to be gone; gives the number of rows.
+    async fn seen(&self, lane: &TopicPartition, mark: Mark, first: Option<u64>) -> u64 {
+        if lane.1 != UNASSIGNED || self.shared.books.last(lane).is_none() {
+            return self.shared.books.seen(lane, mark, first);
+        }
+        // Such rows are not gone, but have found their partitions, it may be by another's hand: those are waited for first.
+        let is_gone = first.is_none_or(|first| first > mark.last());
+        if is_gone && self.follow(&lane.0, mark).await.is_ok() { self.shared.books.seen(lane, mark, None) } else { 0 }
+    }
+
+    /// Waits for whatever rows a topic has.
+    async fn follow(&self, topic: &Topic, mark: Mark) -> Result<(), Fault> {
+        let (from, to) = order::range_of_topic(topic);
+        let mut lanes = HashSet::new();
+        for collection in self.shared.collections.all() {
+            for lane in self.jump(collection, &from, &to).await? {
+                self.shared.lanes.add_homes(&lane, &[collection.to_owned()]);
+                lanes.insert(lane);
+            }
+        }
+        for lane in lanes.iter().filter(|lane| lane.1 != UNASSIGNED) {
+            self.shared.books.found(lane, mark.last());
+        }
+        Ok(())
     }
 
     /// A lane's first documents, from wherever it has some: a route's collection may have had another name.
@@ -333,7 +578,8 @@ impl Firestore {
         let (mut rows, mut misfits) = (Vec::with_capacity(documents.len()), Vec::new());
         for document in documents {
             match proto::row(&document, &self.shared.instance) {
-                Some(row) => rows.push(row),
+                // When it was stored says Firestore, not the clock of who stored it.
+                Some(row) => rows.push(Row { at_ms: proto::created_ms(&document).unwrap_or(row.at_ms), ..row }),
                 None => misfits.push(document),
             }
         }
@@ -368,6 +614,14 @@ impl Firestore {
     fn leases_of(&self, lane: &TopicPartition) -> String {
         format!("{}_leases", self.shared.collections.of(&lane.0))
     }
+}
+
+fn arrival_of(document: &fs::Document) -> Option<u64> {
+    order::parse(proto::text_of(&document.fields, "order")?).map(|(_, arrival)| arrival)
+}
+
+fn ms_ago(past: Duration) -> i64 {
+    not_before_ms(Duration::ZERO).saturating_sub(i64::try_from(past.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn now_us() -> u64 {

@@ -9,8 +9,9 @@
 //! - Every change of a document that is there is made on the condition that it is as we have seen it: of two who take a lease
 //!   over, one does.
 //! - What is not known to be ours is not: a fault means no, and the next try a second later.
+//! - A lane that is in hand is renewed, however long its round takes; one that nobody has asked for is let go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -40,6 +41,8 @@ pub struct Leases {
     holder: String,
     length: Duration,
     lanes: Mutex<HashMap<TopicPartition, Standing>>,
+    /// The lanes that somebody here replays now.
+    in_hand: Mutex<HashSet<TopicPartition>>,
 }
 
 /// What is known of a lane's lease.
@@ -75,7 +78,7 @@ enum Known {
 impl Leases {
     /// The leases of this instance, which `holder` names among all.
     pub fn new(client: Client, holder: String, length: Duration) -> Self {
-        Self { client, holder, length, lanes: Mutex::default() }
+        Self { client, holder, length, lanes: Mutex::default(), in_hand: Mutex::default() }
     }
 
     /// Whether a lane is ours to replay now, with enough time left to do something. Answered from memory as a rule.
@@ -93,6 +96,16 @@ impl Leases {
         matches!(self.lock().get(lane), Some(Standing::Ours(ours)) if ours.until > Instant::now())
     }
 
+    /// A lane is taken in hand here, or out of it.
+    pub fn hand(&self, lane: &TopicPartition, takes: bool) {
+        let mut in_hand = self.in_hand();
+        if takes {
+            in_hand.insert(lane.clone());
+        } else {
+            in_hand.remove(lane);
+        }
+    }
+
     /// Whether there is no use in asking for a lane now.
     pub fn is_elsewhere(&self, lane: &TopicPartition) -> bool {
         matches!(self.lock().get(lane), Some(Standing::Elsewhere(again)) if *again > Instant::now())
@@ -100,18 +113,29 @@ impl Leases {
 
     /// Gives a lane's lease back.
     pub async fn release(&self, lane: &TopicPartition) {
+        self.give_back(lane, None).await;
+    }
+
+    /// The same, and leaves it to others for so long.
+    pub async fn hand_over(&self, lane: &TopicPartition, wait: Duration) {
+        self.give_back(lane, Some(Instant::now() + wait)).await;
+    }
+
+    async fn give_back(&self, lane: &TopicPartition, again: Option<Instant>) {
         let ours = {
             let mut lanes = self.lock();
             match lanes.get(lane) {
                 // Who renews it would not know: it runs out, or is ours again.
-                Some(Standing::Ours(ours)) if !ours.busy => match lanes.remove(lane) {
-                    Some(Standing::Ours(ours)) => ours,
-                    _ => return,
-                },
+                Some(Standing::Ours(ours)) if !ours.busy => {}
                 _ => return,
             }
+            let standing = match again {
+                Some(again) => lanes.insert(lane.clone(), Standing::Elsewhere(again)),
+                None => lanes.remove(lane),
+            };
+            standing.and_then(Standing::ours)
         };
-        self.delete(vec![ours]).await;
+        self.delete(ours.into_iter().collect()).await;
     }
 
     /// Gives all leases back; for the drain.
@@ -125,9 +149,10 @@ impl Leases {
     pub async fn keep(&self) {
         let now = Instant::now();
         let (mut ageing, mut idle) = (Vec::new(), Vec::new());
+        let in_hand = self.in_hand().clone();
         self.lock().retain(|lane, standing| match standing {
             Standing::Ours(ours) if ours.busy => true,
-            Standing::Ours(ours) if now.duration_since(ours.used) > self.length => {
+            Standing::Ours(ours) if now.duration_since(ours.used) > self.length && !in_hand.contains(lane) => {
                 idle.push(ours.clone());
                 false
             }
@@ -278,6 +303,11 @@ impl Leases {
                 tracing::debug!(%fault, "leases could not be given back; they run out");
             }
         }
+    }
+
+    fn in_hand(&self) -> MutexGuard<'_, HashSet<TopicPartition>> {
+        // Nothing panics under this lock.
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TopicPartition, Standing>> {

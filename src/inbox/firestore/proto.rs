@@ -20,6 +20,9 @@ use bytes::Bytes;
 /// The version of the general shape.
 const VERSION: i64 = 1;
 
+/// The field of a document that is read back.
+const AUDITED: &str = "audited";
+
 /// The fields of a document.
 pub type Fields = HashMap<String, fs::Value>;
 
@@ -93,6 +96,29 @@ pub fn create(name: String, fields: Fields) -> fs::Write {
 }
 
 /// Deletes a document, if it is there.
+/// A document that is made says that it will be read back.
+pub fn mark_audited(write: &mut fs::Write) {
+    if let Some(Operation::Update(document)) = &mut write.operation {
+        document.fields.insert(AUDITED.to_owned(), flag(true));
+    }
+}
+
+/// Whether whoever has made it reads it back.
+pub fn is_audited(document: &fs::Document) -> bool {
+    matches!(kind_of(&document.fields, AUDITED), Some(ValueType::BooleanValue(true)))
+}
+
+/// Whether this instance has made it.
+pub fn is_of(document: &fs::Document, instance: &str) -> bool {
+    text_of(&document.fields, "instance") == Some(instance)
+}
+
+/// When Firestore has made it, in milliseconds since 1970.
+pub fn created_ms(document: &fs::Document) -> Option<i64> {
+    let at = document.create_time.as_ref()?;
+    at.seconds.checked_mul(1_000)?.checked_add(i64::from(at.nanos) / 1_000_000)
+}
+
 pub fn delete(name: String) -> fs::Write {
     write(Operation::Delete(name), None)
 }
@@ -131,7 +157,7 @@ fn waiting(document: &fs::Document, instance: &str, name: DocumentName, lane: To
     let fields = &document.fields;
     let content = content(fields, name, &lane);
     Row {
-        place: Place { name, lane, arrival, ours: text_of(fields, "instance") == Some(instance) },
+        place: Place { name, lane, arrival, ours: is_of(document, instance) },
         not_before_ms: integer_of(fields, "not_before").unwrap_or(0),
         maybe: matches!(kind_of(fields, "maybe_delivered"), Some(ValueType::BooleanValue(true))),
         attempts: integer_of(fields, "attempts").and_then(|number| u32::try_from(number).ok()).unwrap_or(0),

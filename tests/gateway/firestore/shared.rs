@@ -118,6 +118,50 @@ async fn the_order_gate_of_one_that_did_not_replay_opens_when_another_has() {
     assert_eq!(firsts(&records, "k"), (0..20).collect::<Vec<_>>());
 }
 
+/// Sends without a pause, ten events and one, until the broker takes five single ones in a row; gives how many were sent.
+async fn send_until_home(gate: &Gate, token: &str, key: &str) -> u64 {
+    let (began, mut sent, mut home) = (Instant::now(), 0, 0);
+    while home < 5 {
+        assert!(began.elapsed() < 2 * REPLAYED, "{key} is not taken by the broker after {sent} events: {}", status(gate).await["inbox"]);
+        let event = |n: u64| format!("{{\"key\":\"{key}\",\"data\":{n}}}");
+        let ten: Vec<_> = (sent..sent + 10).map(event).collect();
+        let answer = gate.post("/v1/events/events", token, format!("[{}]", ten.join(","))).await;
+        assert!(matches!(answer.status, 200 | 202) && answer.json()["accepted"] == 10, "{}", answer.text());
+        home = if send(gate, token, "events", &event(sent + 10)).await["tier"] == "broker" { home + 1 } else { 0 };
+        sent += 11;
+    }
+    sent
+}
+
+/// Scenario: two gates before one partition store in an outage more than is waited for; the broker is back, and the senders of
+/// neither make a pause.
+/// Guarantees: both gates come home, the one too that does not replay the partition; each sender's events are there in its order.
+#[tokio::test(flavor = "multi_thread")]
+async fn gates_come_home_while_their_senders_make_no_pause() {
+    let Some(mut two) = Two::new(1).await else { return };
+    two.stage.kafka.kill_9();
+    let gates = two.start().await;
+    let both = async {
+        let [one, other] = &gates;
+        tokio::join!(send_until_home(&one.0, &one.1, "first"), send_until_home(&other.0, &other.1, "second"))
+    };
+    let rows = async || status(&gates[0].0).await["inbox"]["rows"].as_u64().filter(|rows| *rows > 1_200);
+    let back = async {
+        eventually("rows are stored", REPLAYED, rows).await;
+        two.stage.kafka.restart().await;
+        Instant::now()
+    };
+    let (sent, back) = tokio::join!(both, back);
+    let (first, second, took) = (sent.0, sent.1, back.elapsed());
+    for (gate, _) in &gates {
+        two.stage.replayed(gate).await;
+    }
+    let records = two.stage.kafka.consume_all("events").await;
+    eprintln!("{first} and {second} events, {} records; both home {took:?} after the broker's return", records.len());
+    assert_eq!(firsts(&records, "first"), (0..first).collect::<Vec<_>>());
+    assert_eq!(firsts(&records, "second"), (0..second).collect::<Vec<_>>());
+}
+
 /// Who holds a lease; with the names of all holders.
 async fn holder(stage: &Stage) -> Option<String> {
     let leases = stage.firestore.documents(LEASES).await;

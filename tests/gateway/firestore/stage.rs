@@ -171,7 +171,7 @@ impl Row {
         let fields = &document["fields"];
         let kind = text(fields, "kind");
         let mut expected = FIELDS.to_vec();
-        expected.extend((!fields["reason"].is_null()).then_some("reason"));
+        expected.extend(["reason", "audited"].into_iter().filter(|name| !fields[*name].is_null()));
         let batch = kind == "batch";
         expected.extend(if batch { &OF_BATCHES[..] } else { &OF_EVENTS });
         expected.sort_unstable();

@@ -51,8 +51,7 @@ impl Firestore {
         };
         let done = self.make(rows.iter().map(writes).collect(), PATIENCE).await;
         let (gone, left): (Vec<_>, Vec<_>) = rows.into_iter().zip(done).partition(|(_, done)| *done);
-        let ours = gone.iter().filter(|(row, _)| row.ours).count();
-        self.shared.books.deleted(&lane, ours as u64);
+        self.shared.books.gone(&lane, gone.iter().filter(|(row, _)| row.ours).map(|(row, _)| row.arrival));
         if left.is_empty() {
             return true;
         }
@@ -90,7 +89,7 @@ impl Firestore {
         }
         let done = self.change(&row.place, &fields, SHORT_PATIENCE).await;
         if aside.is_some() && done {
-            self.shared.books.deleted(lane, u64::from(*ours));
+            self.shared.books.gone(lane, ours.then_some(*arrival));
         }
     }
 
@@ -108,9 +107,19 @@ impl Firestore {
         };
         let done = self.make(rows.iter().map(write).collect(), SHORT_PATIENCE).await;
         let all = done.iter().all(|done| *done);
+        // Who owed those of others to the whole topic owes them to the partitions that they have now.
+        let (owes, mut others) = (self.shared.books.last(from).is_some(), HashMap::<i32, u64>::new());
         for ((row, to), _) in rows.iter().zip(done).filter(|(_, done)| *done) {
-            self.shared.books.moved(from, *to, u64::from(row.ours));
-            self.shared.lanes.found().entry((row.lane.0.clone(), *to)).or_insert_with(|| homes.clone());
+            if row.ours {
+                self.shared.books.moved(from, *to, row.arrival);
+            } else if owes {
+                let last = others.entry(*to).or_default();
+                *last = row.arrival.max(*last);
+            }
+            self.shared.lanes.add_homes(&(row.lane.0.clone(), *to), &homes);
+        }
+        for (to, last) in others {
+            self.shared.books.found(&(from.0.clone(), to), last);
         }
         all
     }
@@ -181,7 +190,7 @@ impl Firestore {
         for (lane, last) in lanes {
             // One row more than we know of is owed, until the lane is seen empty.
             self.shared.books.found(&lane, last);
-            self.shared.lanes.found().entry(lane).or_default().push(collection.to_owned());
+            self.shared.lanes.add_homes(&lane, &[collection.to_owned()]);
         }
         done
     }
@@ -192,7 +201,7 @@ impl Firestore {
         let done = self.make(page.iter().map(|document| vec![proto::delete(document.name.clone())]).collect(), PATIENCE).await;
         for (document, _) in page.iter().zip(&done).filter(|(_, done)| **done) {
             if let Some(row) = proto::row(document, &self.shared.instance).filter(|row| row.place.ours) {
-                self.shared.books.deleted(&row.place.lane, 1);
+                self.shared.books.gone(&row.place.lane, [row.place.arrival]);
             }
         }
         done.into_iter().filter(|done| *done).count()

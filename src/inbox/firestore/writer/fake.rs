@@ -154,7 +154,7 @@ impl Bench {
     pub(super) fn new(config: &Config) -> Arc<Self> {
         let gates = Arc::new(Gates::default());
         let forms = Forms {
-            collections: Collections::new(Vec::new(), "inbox".to_owned()),
+            collections: Collections::new(Vec::new(), "inbox".to_owned(), Vec::new()),
             instance: "me".to_owned(),
             source: config.source.clone(),
         };

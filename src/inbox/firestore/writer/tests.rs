@@ -127,7 +127,7 @@ async fn a_row_that_somebody_else_has_deleted_is_not_paid_for_by_its_report() {
     bench.settle(event.name(), Settlement::Delivered);
     idle().await;
     assert_eq!(bench.gates.total(), 1);
-    bench.books.seen_empty(&bench.lane(), bench.books.mark(&bench.lane()));
+    bench.books.seen(&bench.lane(), bench.books.mark(&bench.lane()), None);
     assert_eq!(bench.gates.total(), 0);
 }
 
@@ -184,7 +184,7 @@ async fn the_same_event_again_is_stored_once_and_its_gate_is_closed_until_its_la
     assert_eq!((bench.documents(), bench.calls()), (1, vec![1, 1, 1]));
     bench.books.deleted(&bench.lane(), 1);
     assert!(bench.gates.total() > 0);
-    bench.books.seen_empty(&bench.lane(), bench.books.mark(&bench.lane()));
+    bench.books.seen(&bench.lane(), bench.books.mark(&bench.lane()), None);
     assert_eq!(bench.gates.total(), 0);
 }
 
@@ -205,7 +205,7 @@ async fn what_its_client_has_given_up_and_sends_again_is_waited_for_though_it_is
     // So is what another instance has stored.
     let other = routed(2, 10);
     bench.put(&other, None).await.expect("an answer").expect("stored");
-    bench.books.seen_empty(&bench.lane(), bench.books.mark(&bench.lane()));
+    bench.books.seen(&bench.lane(), bench.books.mark(&bench.lane()), None);
     bench.put(&other, HELD).await.expect("an answer").expect("stored");
     assert_eq!(bench.gates.total(), 1);
     bench.settle(other.name(), Settlement::Delivered);
