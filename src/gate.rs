@@ -17,6 +17,9 @@ use crate::event::Topic;
 /// A partition that is not known yet: the whole topic waits for it.
 pub const UNASSIGNED: i32 = -1;
 
+/// Up to so many rows, a partition's gate is worth waiting for instead of writing one more row.
+pub const NEARLY_OPEN: u64 = 1_000;
+
 /// A topic and one of its partitions.
 pub type TopicPartition = (Topic, i32);
 

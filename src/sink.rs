@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use crate::drain::Drain;
 use crate::event::Topic;
-use crate::gate::{Gates, Owed, UNASSIGNED};
+use crate::gate::{Gates, NEARLY_OPEN, Owed, UNASSIGNED};
 use crate::lane::Lanes;
 use crate::partition;
 use crate::receipt::{Doubt, Refusal};
@@ -54,9 +54,6 @@ const FOR_THE_ANSWER: Duration = Duration::from_millis(100);
 
 /// A catalog that was fetched so short a time ago says that the broker is there.
 const LATELY: Duration = Duration::from_secs(2);
-
-/// Up to so many rows, a partition's gate is worth waiting for instead of writing one more row.
-pub const NEARLY_OPEN: u64 = 1_000;
 
 /// What became of a part by its deadline.
 #[derive(Debug)]

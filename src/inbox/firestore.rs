@@ -40,9 +40,9 @@ use store::Writing;
 
 pub use collections::Collections;
 pub use config::{Config, ReplayWhen};
-pub(super) use lanes::Hand;
 /// Firestore's messages.
 pub use googleapis_tonic_google_firestore_v1::google::firestore::v1 as fs;
+pub(super) use lanes::Hand;
 /// A point in time, as Firestore's messages have it.
 pub use prost_types::Timestamp;
 pub use store::Numbers;

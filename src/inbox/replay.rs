@@ -6,31 +6,30 @@
 //! requests wait for the broker, replay takes a small window and rests as long as it has worked.
 //! A row is deleted only after the broker's acknowledgement; a crash between the two makes a duplicate, never a loss.
 
-use std::collections::{HashMap, HashSet};
+mod send;
+mod turn;
+
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use tokio::task::JoinSet;
 
-use crate::drain::{Phase, Signal};
+use crate::drain::Signal;
 use crate::event::Topic;
 use crate::gate::{TopicPartition, UNASSIGNED};
 use crate::partition;
-use crate::route::{Routed, RoutedRecords};
 use crate::sink::Sink;
 use crate::sink::breaker::{Breaker, State};
 use crate::sink::catalog::Lookup;
-use crate::sink::flight::Flight;
-use crate::sink::report::{Never, Report};
-use crate::sink::verdict::Verdict;
-use crate::telemetry::metrics;
 
 use super::Inbox;
-use super::firestore::Hand;
-use super::row::{Content, Place, Row};
+use super::row::{Content, Row};
+
+use turn::{Busy, Term};
 
 /// Between looks for work.
 const TICK: Duration = Duration::from_millis(50);
@@ -44,12 +43,6 @@ const WINDOW_BESIDE_LIVE: usize = 200;
 
 /// Partitions that are replayed at the same time.
 const MAX_LANES: usize = 16;
-
-/// What a stopping gate still waits for the reports of rows on their way.
-const LAST_WAIT: Duration = Duration::from_secs(1);
-
-/// So many batches are sent one behind the other before those that have landed are deleted.
-const DELETE_EVERY: usize = 64;
 
 /// So much longer than its own timeout a producer may have had a record whose row is held.
 const HELD_LONGER: Duration = Duration::from_secs(2);
@@ -84,48 +77,6 @@ pub struct Share {
     pub waiting_for: Option<&'static str>,
 }
 
-/// Rows of one kind.
-enum Run {
-    Events(Vec<Arc<Routed>>),
-    Records(Vec<Arc<RoutedRecords>>),
-}
-
-/// The lanes that have a task, those whose last window failed, and those that rest, which keeps no task.
-#[derive(Debug, Default)]
-struct Busy {
-    lanes: HashSet<TopicPartition>,
-    ill: HashSet<TopicPartition>,
-    resting: HashMap<TopicPartition, Instant>,
-}
-
-/// A lane's turn: ended when it is dropped, by a panic too.
-struct Turn {
-    replay: Arc<Replay>,
-    lane: TopicPartition,
-    ill: bool,
-    rest: Duration,
-    _hand: Option<Hand>,
-}
-
-impl Turn {
-    async fn take(mut self, term: Term) {
-        (self.ill, self.rest) = self.replay.lane(&self.lane, self.ill, term).await;
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut busy = self.replay.busy();
-        busy.lanes.remove(&self.lane);
-        busy.resting.insert(self.lane.clone(), Instant::now() + self.rest);
-        if self.ill {
-            busy.ill.insert(self.lane.clone());
-        } else {
-            busy.ill.remove(&self.lane);
-        }
-    }
-}
-
 /// What came of a window.
 enum Round {
     /// So many rows are gone from the lane.
@@ -134,34 +85,6 @@ enum Round {
     Quiet,
     /// The broker did not take it; later.
     Rest,
-}
-
-/// How long replay goes on.
-#[derive(Clone)]
-struct Term {
-    signal: Signal,
-    until: Option<Instant>,
-}
-
-impl Term {
-    fn is_over(&self) -> bool {
-        self.signal.phase() >= Phase::Finishing || self.until.is_some_and(|until| Instant::now() >= until)
-    }
-
-    /// Waits, at most until it is over.
-    async fn rest(&mut self, rest: Duration) {
-        let until = self.until.map_or(rest, |until| rest.min(until.saturating_duration_since(Instant::now())));
-        tokio::select! {
-            () = self.signal.reached(Phase::Finishing) => {}
-            () = tokio::time::sleep(until) => {}
-        }
-    }
-
-    /// A moment after the end: for reports that are on their way.
-    async fn ended(&mut self) {
-        self.signal.reached(Phase::Finishing).await;
-        tokio::time::sleep(LAST_WAIT).await;
-    }
 }
 
 impl Replay {
@@ -222,11 +145,6 @@ impl Replay {
         while lanes.join_next().await.is_some() {}
     }
 
-    fn busy(&self) -> MutexGuard<'_, Busy> {
-        // Nothing panics under this lock.
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn begin(self: &Arc<Self>, lanes: &mut JoinSet<()>, term: &Term, turn: usize) {
         let mut closed = self.inbox.lanes();
         self.awake();
@@ -254,22 +172,6 @@ impl Replay {
                 lanes.spawn(turn.take(term.clone()));
             }
         }
-    }
-
-    /// Those that have rested long enough.
-    fn awake(&self) {
-        let now = Instant::now();
-        self.busy().resting.retain(|_, until| *until > now);
-    }
-
-    /// The turn of a lane that nobody in this process has now.
-    fn turn(self: &Arc<Self>, lane: &TopicPartition) -> Option<Turn> {
-        let mut busy = self.busy();
-        if busy.resting.contains_key(lane) || !busy.lanes.insert(lane.clone()) {
-            return None;
-        }
-        let (ill, hand) = (busy.ill.contains(lane), self.inbox.hand(lane));
-        Some(Turn { replay: Arc::clone(self), lane: lane.clone(), ill, rest: REST, _hand: hand })
     }
 
     /// Replays one partition until there is nothing ready, or something is wrong: then it is ill, and begins with one row
@@ -342,120 +244,6 @@ impl Replay {
         }
     }
 
-    async fn send(&self, lane: &TopicPartition, window: usize, term: &mut Term) -> Round {
-        let rows = self.inbox.rows(lane, window).await;
-        // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
-        let alone = rows.first().is_some_and(|row| row.attempts > 0);
-        let window = if alone { 1 } else { window };
-        let ready = rows.into_iter().take(window).take_while(|row| self.is_ready(row) && (alone || row.attempts == 0));
-        let (run, rows) = run_of(ready);
-        match run {
-            _ if rows.is_empty() => Round::Quiet,
-            Run::Events(events) => {
-                let Some(flight) = self.sink.resend(&events, lane.1) else { return Round::Quiet };
-                self.land(lane, &flight, &rows, term).await
-            }
-            Run::Records(batches) => self.resend(lane, &batches, &rows, term).await,
-        }
-    }
-
-    /// Sends batches one behind the other, as long as the lane is ours, and deletes those that have landed.
-    async fn resend(&self, lane: &TopicPartition, batches: &[Arc<RoutedRecords>], rows: &[Row], term: &mut Term) -> Round {
-        let Some(raw) = self.sink.raw() else { return Round::Quiet };
-        let (mut landed, mut moved) = (Vec::new(), false);
-        for (records, row) in batches.iter().zip(rows) {
-            if !self.inbox.holds(lane) {
-                break;
-            }
-            let verdict = tokio::select! {
-                verdict = raw.replay(records) => verdict,
-                () = term.ended() => break,
-            };
-            match verdict {
-                Verdict::Landed(_) => landed.push(row.place.clone()),
-                Verdict::Permanent(never) => {
-                    self.not_delivered(row, Some(Report::Permanent(never))).await;
-                    break;
-                }
-                Verdict::NotStored(_) | Verdict::Unknown(_) | Verdict::Strip(_) | Verdict::Predecessor => break,
-            }
-            if landed.len() >= DELETE_EVERY {
-                moved |= self.delete(std::mem::take(&mut landed)).await;
-            }
-        }
-        moved |= self.delete(landed).await;
-        if moved { Round::Moved } else { Round::Rest }
-    }
-
-    /// Deletes what has landed; false when there was nothing, or it could not be promised.
-    async fn delete(&self, landed: Vec<Place>) -> bool {
-        let some = !landed.is_empty();
-        self.count(landed.len());
-        some && self.inbox.remove(landed).await
-    }
-
-    fn count(&self, delivered: usize) {
-        self.replayed.fetch_add(delivered as u64, Ordering::Relaxed);
-        metrics().inbox_replayed.inc_by(delivered as u64);
-    }
-
-    /// Waits for the reports, deletes what was acknowledged, counts what was refused.
-    async fn land(&self, lane: &TopicPartition, flight: &Arc<Flight>, rows: &[Row], term: &mut Term) -> Round {
-        let limit = self.sink.config().message_timeout.get() + Duration::from_secs(5);
-        tokio::select! {
-            () = flight.all_reported() => {}
-            () = tokio::time::sleep(limit) => {
-                tracing::warn!(topic = %lane.0, partition = lane.1, "the producer does not report replayed records; they are sent again");
-            }
-            () = term.ended() => {}
-        }
-        let mut delivered = Vec::new();
-        let mut clean = true;
-        for (slot, row) in rows.iter().enumerate() {
-            match flight.reported(slot) {
-                Some(Report::Delivered { .. }) => delivered.push(row.place.clone()),
-                report => {
-                    clean = false;
-                    self.not_delivered(row, report).await;
-                }
-            }
-        }
-        let moved = !delivered.is_empty();
-        self.count(delivered.len());
-        if moved && !self.inbox.remove(delivered).await {
-            return Round::Rest;
-        }
-        if clean && moved { Round::Moved } else { Round::Rest }
-    }
-
-    /// A fault of the broker or the way to it is nobody's attempt; a refusal of the record is one.
-    async fn not_delivered(&self, row: &Row, report: Option<Report>) {
-        let reason = match report {
-            Some(Report::Permanent(Never::TooLarge)) => "too_large",
-            Some(Report::Permanent(Never::Invalid(reason))) => reason,
-            Some(Report::Permanent(Never::NoTopic)) => return self.strand(&row.place.lane.0),
-            _ => return,
-        };
-        let last = row.attempts + 1 >= self.inbox.config().max_attempts;
-        if last {
-            tracing::error!(topic = %row.place.lane.0, name = %row.place.name, reason, "the broker will not take a row of the inbox: it is set aside");
-        }
-        self.inbox.refused(row, last.then_some(reason)).await;
-    }
-
-    /// Once for each topic: acknowledged events wait for a person.
-    fn strand(&self, topic: &Topic) {
-        if self.sink.gates().strand(topic) {
-            tracing::error!(%topic, "acknowledged events wait in the inbox for a topic that the broker does not have, or does not let us write to");
-        }
-    }
-
-    fn float(&self, topic: &Topic) {
-        if self.sink.gates().float(topic) {
-            tracing::info!(%topic, "the topic takes the inbox's events again");
-        }
-    }
-
     /// Stored before any catalog was seen, or for a partition that the topic, made anew, has no more.
     fn is_homeless(&self, lane: &TopicPartition) -> bool {
         lane.1 == UNASSIGNED || matches!(self.sink.catalog().peek(&lane.0), Lookup::Known(facts) if lane.1 >= facts.partitions)
@@ -481,19 +269,4 @@ impl Replay {
             false => Round::Rest,
         }
     }
-}
-
-/// The rows at the head that are of the first one's kind, as far as they can be read.
-fn run_of(rows: impl Iterator<Item = Row>) -> (Run, Vec<Row>) {
-    let (mut events, mut batches, mut taken) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows {
-        match &row.content {
-            Some(Content::Event(routed)) if batches.is_empty() => events.push(Arc::clone(routed)),
-            Some(Content::Records(records)) if events.is_empty() => batches.push(Arc::clone(records)),
-            // Another kind, or a row that its turn as the first will set aside.
-            Some(_) | None => break,
-        }
-        taken.push(row);
-    }
-    (if batches.is_empty() { Run::Events(events) } else { Run::Records(batches) }, taken)
 }

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::audit::{Auditor, Finding};
 use super::client::{Client, Fault, Written};
-use super::{fs, proto};
 use super::job::Job;
 use super::pacer::{Pacer, Spent};
+use super::{fs, proto};
 use crate::route::DocumentName;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::{FirestoreEnd, FirestoreMethod};

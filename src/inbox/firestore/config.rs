@@ -153,7 +153,11 @@ impl Config {
         expect(is_id(&self.collection), "collection", id);
         expect(is_id(&self.command_collection), "command_collection", id);
         let former = |name: &String| is_id(name) && *name != self.command_collection;
-        expect(self.former_collections.iter().all(former), "former_collections", "expected names of collections, none of them `command_collection`");
+        expect(
+            self.former_collections.iter().all(former),
+            "former_collections",
+            "expected names of collections, none of them `command_collection`",
+        );
         let apart = self.command_collection != self.collection && self.command_collection != self.leases();
         expect(apart, "command_collection", "expected another one than `collection` and its leases: it is drained by somebody else");
         expect((1..=MAX_ID_BYTES).contains(&self.source.len()), "source", "expected 1 to 200 bytes");

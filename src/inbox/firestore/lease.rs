@@ -106,6 +106,11 @@ impl Leases {
         }
     }
 
+    /// Whether somebody here replays a lane now.
+    pub fn is_in_hand(&self, lane: &TopicPartition) -> bool {
+        self.in_hand().contains(lane)
+    }
+
     /// Whether there is no use in asking for a lane now.
     pub fn is_elsewhere(&self, lane: &TopicPartition) -> bool {
         matches!(self.lock().get(lane), Some(Standing::Elsewhere(again)) if *again > Instant::now())

@@ -1,0 +1,137 @@
+//! The rows of a lane, for whoever holds its lease.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::client::Fault;
+use super::super::{Firestore, ReplayWhen, fs, order, proto};
+use super::arrival_of;
+use super::query::Range;
+use crate::gate::TopicPartition;
+use crate::inbox::not_before_ms;
+use crate::inbox::row::Row;
+
+/// So long rows of others make us look into their lane each second.
+const STAYS_NEAR: Duration = Duration::from_secs(15);
+
+/// Who has stored a row so short a time ago lives.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// For so long a lane is left to others, unless it takes them.
+const HANDED_OVER_FOR: Duration = Duration::from_secs(3);
+
+impl Firestore {
+    /// The next rows of a lane. None: there are none, or it is not known now.
+    pub(in crate::inbox) async fn rows(&self, lane: &TopicPartition, limit: usize) -> Vec<Row> {
+        let shared = &self.shared;
+        let left_over = self.delete_left_over(lane).await;
+        let mark = shared.books.mark(lane);
+        let window = shared.lanes.window(limit).saturating_add(left_over);
+        let documents = match self.read(lane, window).await {
+            Ok(documents) => documents,
+            Err(fault) => {
+                self.could_not_read(lane, window, &fault);
+                return Vec::new();
+            }
+        };
+        shared.lanes.cannot_read.store(false, Ordering::Relaxed);
+        if documents.len() > 1 {
+            shared.lanes.came(true);
+        }
+        let first = documents.first().map(|first| arrival_of(first).unwrap_or(0));
+        self.seen(lane, mark, first).await;
+        if documents.is_empty() {
+            shared.lanes.found().remove(lane);
+            if !shared.lanes.near().contains_key(lane) {
+                shared.lanes.leases.release(lane).await;
+            }
+            return Vec::new();
+        }
+        if self.hands_over(lane, &documents) {
+            shared.lanes.leases.hand_over(lane, HANDED_OVER_FOR).await;
+            return Vec::new();
+        }
+        shared.lanes.weighed(&documents);
+        let (rows, misfits) = self.understood(self.read_back_already(documents));
+        if !misfits.is_empty() {
+            self.set_misfits_aside(misfits).await;
+        }
+        let left_over = shared.lanes.left_over();
+        rows.into_iter().filter(|row| !left_over.contains_key(&row.place.name)).collect()
+    }
+
+    /// Whether a lane is better left to another instance: we owe it nothing, and the other one has stored there a moment ago, so
+    /// it lives. If it does not take it, it is ours again soon, and for longer.
+    fn hands_over(&self, lane: &TopicPartition, documents: &[fs::Document]) -> bool {
+        let (lanes, instance) = (&self.shared.lanes, &self.shared.instance);
+        if self.shared.config.replay == ReplayWhen::Request || documents.iter().all(|document| proto::is_of(document, instance)) {
+            return false;
+        }
+        let now = Instant::now();
+        lanes.near().insert(lane.clone(), now + STAYS_NEAR);
+        let since = ms_ago(ALIVE);
+        let lives = |document: &fs::Document| {
+            !proto::is_of(document, instance) && proto::created_ms(document).is_some_and(|created| created > since)
+        };
+        self.shared.books.owed_to(lane) == 0 && documents.iter().any(lives) && lanes.may_hand_over(lane)
+    }
+
+    /// Those before the first one that another instance may still be reading back: were that gone by then, it would be taken
+    /// for lost.
+    fn read_back_already(&self, mut documents: Vec<fs::Document>) -> Vec<fs::Document> {
+        let since = ms_ago(self.shared.config.call_timeout.get() * 2 + Duration::from_secs(1));
+        let is_read = |document: &fs::Document| {
+            let elsewhere = proto::is_audited(document) && !proto::is_of(document, &self.shared.instance);
+            elsewhere && proto::created_ms(document).is_some_and(|created| created > since)
+        };
+        let ready = documents.iter().position(is_read).unwrap_or(documents.len());
+        documents.truncate(ready);
+        documents
+    }
+
+    fn could_not_read(&self, lane: &TopicPartition, window: usize, fault: &Fault) {
+        if window > 1 && matches!(fault, Fault::Slow) {
+            self.shared.lanes.came(false);
+        }
+        if self.shared.lanes.cannot_read.swap(true, Ordering::Relaxed) {
+            tracing::debug!(topic = %lane.0, partition = lane.1, %fault, "rows could not be read; later");
+        } else {
+            tracing::warn!(topic = %lane.0, partition = lane.1, %fault, "rows cannot be read from Firestore: they wait; again and again");
+        }
+    }
+
+    /// A lane's first documents, from wherever it has some: a route's collection may have had another name.
+    async fn read(&self, lane: &TopicPartition, limit: usize) -> Result<Vec<fs::Document>, Fault> {
+        let (from, to) = order::range(lane);
+        let (homes, mut documents) = (self.homes(lane), Vec::new());
+        for collection in &homes {
+            let range = Range { collection, from: &from, to: &to };
+            documents.extend(self.shared.client.query(range.first(limit)).await?);
+        }
+        if homes.len() > 1 {
+            // What one answer has left out could come before what the other has.
+            documents.sort_by(|one, other| proto::text_of(&one.fields, "order").cmp(&proto::text_of(&other.fields, "order")));
+            documents.truncate(1);
+        }
+        Ok(documents)
+    }
+
+    /// Rows, and the names of documents that stand among them and are none.
+    fn understood(&self, documents: Vec<fs::Document>) -> (Vec<Row>, Vec<fs::Document>) {
+        let (mut rows, mut misfits) = (Vec::with_capacity(documents.len()), Vec::new());
+        for document in documents {
+            match proto::row(&document, &self.shared.instance) {
+                // When it was stored says Firestore, not the clock of who stored it.
+                Some(row) => rows.push(Row { at_ms: proto::created_ms(&document).unwrap_or(row.at_ms), ..row }),
+                None => misfits.push(document),
+            }
+        }
+        (rows, misfits)
+    }
+}
+
+fn ms_ago(past: Duration) -> i64 {
+    not_before_ms(Duration::ZERO).saturating_sub(i64::try_from(past.as_millis()).unwrap_or(i64::MAX))
+}
