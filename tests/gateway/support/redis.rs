@@ -82,6 +82,11 @@ impl Redis {
         format!("{scheme}://{login}localhost:{}", self.port)
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
