@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::MissedTickBehavior;
 
 use super::quota::Quotas;
-use super::quota::reports::{Report, Rounds};
+use super::quota::reports::{Report, Rounds, Used};
 use crate::drain::{Phase, Signal};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::Ended;
@@ -35,8 +35,9 @@ const MAX_CALL: usize = 256;
 /// Accounts in one turn. What is left has its turn the next time.
 const MAX_TURN: usize = 4 * MAX_CALL;
 
-/// A store that there is nothing to tell is asked for a sign of life so often.
-const PING_EVERY: Duration = Duration::from_secs(1);
+/// A store that there is nothing to tell of is told of nobody's account so often: who may not write there is not one of all.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+const ALIVE: Used = Used { own: 1, cost: 0, cap: 1, most: 1 };
 
 type Said = Report<<MonotonicClock as Clock>::Instant>;
 
@@ -156,8 +157,9 @@ impl Sharing {
         }
         let reports = self.quotas.reports(&mut self.rounds, MAX_TURN);
         if reports.is_empty() {
-            let quiet = self.heard.is_none_or(|heard| heard.elapsed() >= PING_EVERY);
-            return if quiet { self.store.ping().await.map(|()| Some(0)) } else { Ok(None) };
+            let quiet = self.heard.is_none_or(|heard| heard.elapsed() >= ALIVE_EVERY);
+            let alive = Told { key: format!("{}:alive", self.prefix), used: [ALIVE; 2] };
+            return if quiet { self.store.exchange(&[alive]).await.map(|_| Some(0)) } else { Ok(None) };
         }
         let mut left = reports.as_slice();
         while let Some((call, rest)) = left.split_at_checked(left.len().min(MAX_CALL)).filter(|(call, _)| !call.is_empty()) {

@@ -2,6 +2,7 @@
 # the built gate against a real Kafka broker, with real clients
 need kafka node "debian:strace"
 get_debian redis-server || : # Without it the tests of shared quotas say so.
+redis-server --version || :
 rc=0
 # The faults, the Firestore inbox, and the clients of the Kafka door and of the OTLP door, are steps of their own.
 skip=(--skip kafka_clients:: --skip otlp_clients:: --skip firestore::)

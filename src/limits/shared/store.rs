@@ -117,15 +117,6 @@ impl Store {
         Ok(())
     }
 
-    /// Asks for a sign of life.
-    pub async fn ping(&mut self) -> Result<(), Fault> {
-        let Some(line) = &mut self.line else { return Err(Fault::Lost) };
-        let ping = redis::cmd("PING");
-        let ping = ping.query_async::<String>(&mut line.connection);
-        let heard = timeout(self.timeout, ping).await.map_err(|_| Fault::Silence).and_then(|heard| heard.map_err(Fault::from));
-        self.checked(heard.map(drop))
-    }
-
     /// Tells the store of these accounts, in one call; gives how far each is ahead, in microseconds.
     pub async fn exchange(&mut self, told: &[Told]) -> Result<Vec<[u64; 2]>, Fault> {
         let Some(line) = &mut self.line else { return Err(Fault::Lost) };
@@ -138,18 +129,14 @@ impl Store {
         }
         let call = pipe.query_async::<Vec<(i64, i64)>>(&mut line.connection);
         let heard = timeout(self.timeout, call).await.map_err(|_| Fault::Silence).and_then(|heard| heard.map_err(Fault::from));
-        let whole = heard.and_then(|heard| if heard.len() == told.len() { Ok(heard) } else { Err(Fault::Answer) });
-        // What would be less than nothing is nothing.
-        let positive = |(events, kib): (i64, i64)| [events, kib].map(|ahead| u64::try_from(ahead).unwrap_or(0));
-        self.checked(whole.map(|heard| heard.into_iter().map(positive).collect()))
-    }
-
-    /// After a fault nobody knows what the connection would say next.
-    fn checked<T>(&mut self, heard: Result<T, Fault>) -> Result<T, Fault> {
+        let heard = heard.and_then(|heard| if heard.len() == told.len() { Ok(heard) } else { Err(Fault::Answer) });
         if heard.is_err() {
+            // Nobody knows what the connection would say next.
             self.line = None;
         }
-        heard
+        // What would be less than nothing is nothing.
+        let positive = |(events, kib): (i64, i64)| [events, kib].map(|ahead| u64::try_from(ahead).unwrap_or(0));
+        Ok(heard?.into_iter().map(positive).collect())
     }
 
     async fn dial(&self) -> Result<Line, Fault> {
