@@ -66,7 +66,13 @@ impl Stage {
     }
 
     fn turns(&mut self) {
-        (0..self.gates.len()).for_each(|gate| drop(self.turn(gate)));
+        for gate in 0..self.gates.len() {
+            self.turn(gate);
+        }
+    }
+
+    fn failed_turns(&mut self) {
+        (0..self.gates.len()).for_each(|gate| self.failed_turn(gate));
     }
 
     /// As many single events as this gate admits now.
@@ -147,7 +153,7 @@ fn a_time_alone_makes_no_debts() {
     for _ in 0..300 {
         assert!(stage.admitted(0, 60) >= 1 && stage.admitted(1, 60) >= 1, "each has the whole quota meanwhile");
         stage.pass(SECOND);
-        (stage.failed_turn(0), stage.failed_turn(1));
+        stage.failed_turns();
     }
     stage.back();
     stage.turns();
@@ -170,7 +176,7 @@ fn a_time_alone_makes_no_debts() {
 fn what_is_no_longer_in_use_is_not_told_after_a_time_alone() {
     let mut stage = Stage::new(a_minute());
     assert_eq!((stage.admitted(0, 60), stage.admitted(1, 30)), (60, 30));
-    (stage.failed_turn(0), stage.failed_turn(1));
+    stage.failed_turns();
     stage.pass(61 * SECOND);
     stage.back();
     assert_eq!((stage.turn(0), stage.turn(1)), (0, 0), "everything has come back");
