@@ -13,6 +13,7 @@ use sluicegate::units::{Secret, Span};
 use super::support::client::Answer;
 use super::support::gate::{Gate, Setup};
 use super::support::redis::Redis;
+use super::support::stopwatch::Stopwatch;
 use super::support::{DEADLINE, eventually};
 
 const PASSWORD: &str = "canary-password of ada";
@@ -83,14 +84,15 @@ async fn two_gates_admit_one_quota_together() {
     for gate in [&first, &second] {
         is(gate, "shared").await;
     }
-    let (started, mut admitted) = (Instant::now(), 0);
+    let (watch, mut admitted) = (Stopwatch::start(), 0);
     for n in 0..200 {
         let gate = if n % 2 == 0 { &first } else { &second };
         admitted += u64::from(is_admitted(gate, "ada").await);
     }
-    // What comes back meanwhile, and what the one admits before it hears of the other.
-    let most = 60 + started.elapsed().as_secs() + 1 + 12;
-    assert!((60..=most).contains(&admitted), "{admitted} admitted, at most {most} expected, in {:?}", started.elapsed());
+    // What comes back meanwhile, and what the one admits before it hears of the other: longer where the machine holds Redis up.
+    let took = watch.read();
+    let most = 60 + took.whole.as_secs() + 1 + 12 + u64::try_from(took.stalled.as_millis()).expect("short") / 4;
+    assert!((60..=most).contains(&admitted), "{admitted} admitted, at most {most} expected, in {took}");
     // A gate that only refuses asks each second.
     eventually("both say the same wait", DEADLINE, async || {
         let (one, other) = (post(&first, "ada").await, post(&second, "ada").await);
@@ -140,7 +142,7 @@ async fn a_restart_gives_no_burst_back() {
         while is_admitted(&gate, "ada").await {
             admitted += 1;
         }
-        let most = down.elapsed().as_secs() + 1 + 15;
+        let most = down.elapsed().as_secs() + 1 + 30;
         assert!(admitted <= most, "{admitted} admitted after a restart, at most {most} expected (killed: {killed})");
     }
 }
