@@ -161,14 +161,12 @@ impl Sharing {
             let alive = Told { key: format!("{}:alive", self.prefix), used: [ALIVE; 2] };
             return if quiet { self.store.exchange(&[alive]).await.map(|_| Some(0)) } else { Ok(None) };
         }
-        let mut left = reports.as_slice();
-        while let Some((call, rest)) = left.split_at_checked(left.len().min(MAX_CALL)).filter(|(call, _)| !call.is_empty()) {
+        for (number, call) in reports.chunks(MAX_CALL).enumerate() {
             if let Err(fault) = self.call(call).await {
                 // Whether the first of them arrived nobody knows. Told again they make no debts: see `Used::cap`.
-                left.iter().for_each(|report| self.quotas.give_back(report));
+                reports[number * MAX_CALL..].iter().for_each(|report| self.quotas.give_back(report));
                 return Err(fault);
             }
-            left = rest;
         }
         Ok(Some(reports.len()))
     }
