@@ -27,6 +27,8 @@ use crate::ingest::{Ingest, TrunkTiers};
 use crate::journal::Journal;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
+use crate::limits::shared::Sharing;
+use crate::limits::shared::store::Store;
 use crate::listeners::http::door::{Door, DoorParts};
 use crate::listeners::http::lobby::{Lobby, Readiness};
 use crate::listeners::tls::Certificates;
@@ -47,6 +49,9 @@ const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// The parts of the drain's time: what is in flight, what the producer still has, and the inbox's last commit.
 const FLUSH_SHARE: Duration = Duration::from_millis(1_500);
 const CLOSE_SHARE: Duration = Duration::from_millis(1_500);
+
+/// What quotas that are shared may still take, beside that, to tell the others what was admitted last.
+const SHARING_SHARE: Duration = Duration::from_millis(200);
 
 /// Why the gate does not start.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +136,7 @@ pub struct App {
     authenticator: Arc<Authenticator>,
     app_check: Option<Arc<Authenticator>>,
     meter: Arc<Meter>,
+    sharing: Option<Sharing>,
     ingest: Arc<Ingest>,
     listeners: Listeners,
     admin: Option<(SocketAddr, tokio::net::TcpListener)>,
@@ -157,8 +163,10 @@ impl App {
         let authenticator = Authenticator::new(&config.auth).map_err(|error| StartError::Configuration(error.to_string()))?;
         let app_check = config.http.callable.app_check.authenticator().map_err(|error| StartError::Configuration(error.to_string()))?;
         let tiers = Tiers::open(&config)?;
+        let quotas = Arc::new(Quotas::new(&config.limits));
+        let sharing = Sharing::configured(&config.limits.shared, &quotas).map_err(StartError::Configuration)?;
         let ingest = Ingest::new(
-            Quotas::new(&config.limits),
+            quotas,
             Table::new(config.headers.clone(), config.routes.clone()).holding(holds(&config)),
             tiers.of_trunk(),
             &drain,
@@ -173,6 +181,7 @@ impl App {
             meter: Meter::new(config.limits.in_flight.get()),
             authenticator: Arc::new(authenticator),
             app_check: app_check.map(Arc::new),
+            sharing,
             ingest: Arc::new(ingest),
             tiers,
             drain,
@@ -207,11 +216,16 @@ impl App {
         let admin = self.admin.take().map(|(_, listener)| self.serve_admin(listener, &snapshot));
         self.warm_up().await;
         let serving = self.serve_doors(&snapshot)?;
+        let sharing = self.sharing.take().map(|sharing| tokio::spawn(sharing.run(self.drain.signal())));
         tokio::spawn(tidy(Arc::clone(&self.ingest)));
         self.say_ready();
         ready(&self);
         stop.await;
         let in_time = self.drain(serving).await;
+        if let Some(sharing) = sharing {
+            // Its last turn began with the phase before: what it has not told by now is forgiven.
+            let _ = tokio::time::timeout(SHARING_SHARE, sharing).await;
+        }
         admin.inspect(tokio::task::JoinHandle::abort);
         // The end of a producer blocks, and the process ends now: nothing it could still report would be heard.
         std::mem::forget(Arc::clone(&self.tiers.sink));
@@ -350,7 +364,9 @@ pub fn preflight(config: &Config) -> Vec<String> {
     let journal = journal_dir(config).filter(|_| config.journal.dir.is_some()).and_then(|dir| crate::journal::check(dir).err());
     let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
     let app_check = config.http.callable.app_check.authenticator().err();
+    let shared = Store::configured(&config.limits.shared).err();
     let said = [
+        shared,
         app_check.map(|error| format!("http.callable.app_check: {error}")),
         tls.map(|error| format!("listeners: {error}")),
         users.map(|error| format!("auth.users_file: {error}")),

@@ -51,7 +51,7 @@ type Answer = Result<Receipt, Refusal>;
 /// The one place in which all doors meet.
 #[derive(Debug)]
 pub struct Ingest {
-    quotas: Quotas,
+    quotas: Arc<Quotas>,
     table: Table,
     sink: Arc<Sink>,
     inbox: Arc<Inbox>,
@@ -78,7 +78,7 @@ impl Ingest {
         let sink = Arc::new(Sink::new(crate::sink::Config::default(), Arc::clone(&gates), catalog).expect("no broker"));
         let inbox = Arc::new(Inbox::open(&nowhere, crate::inbox::Collections::default(), &gates).expect("no inbox"));
         Self {
-            quotas: Quotas::new(&crate::limits::Config::default()),
+            quotas: Arc::new(Quotas::new(&crate::limits::Config::default())),
             table: Table::new(crate::route::Config::default(), topics.iter().map(row).collect()),
             replay: Replay::new(Arc::clone(&inbox), Arc::clone(&sink)),
             share: Arc::default(),
@@ -132,7 +132,8 @@ pub struct Room {
 
 impl Ingest {
     /// The trunk, from its parts. Its tasks are the drain's, so that it waits for them, and they hear of it.
-    pub fn new(quotas: Quotas, table: Table, tiers: TrunkTiers, drain: &Drain, producer_ids: ProducerIds) -> Self {
+    pub fn new(quotas: impl Into<Arc<Quotas>>, table: Table, tiers: TrunkTiers, drain: &Drain, producer_ids: ProducerIds) -> Self {
+        let quotas = quotas.into();
         let looks = Arc::new(tokio::sync::Semaphore::new(LOOKS));
         let (tasks, signal) = (drain.tasks().clone(), drain.signal());
         let TrunkTiers { sink, inbox, replay } = tiers;

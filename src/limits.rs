@@ -1,10 +1,12 @@
 //! How much: which limits apply to a principal, and the verdict.
 //!
-//! Two kinds: bytes in flight over the whole gate ([`inflight`]), and quotas for each principal ([`quota`]).
+//! Two kinds: bytes in flight over the whole gate ([`inflight`]), and quotas for each principal ([`quota`]), which several
+//! gates can share ([`shared`]).
 
 pub mod connections;
 pub mod inflight;
 pub mod quota;
+pub mod shared;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,10 +29,12 @@ pub struct Config {
     pub in_flight: ByteSize,
     /// The tier of a principal whose token names none, or one that is not configured. Default: standard.
     pub default_tier: String,
-    /// Quotas by tier, as `[limits.tiers.NAME]`; a token's tier claim picks one. They count for each principal by itself and
-    /// for each instance of the gate. Over them: 429 with Retry-After. `standard` exists with the defaults below unless it
-    /// is written here.
+    /// Quotas by tier, as `[limits.tiers.NAME]`; a token's tier claim picks one. They count for each principal by itself, and
+    /// for each instance of the gate unless they are shared (below). Over them: 429 with Retry-After. `standard` exists with
+    /// the defaults below unless it is written here.
     pub tiers: BTreeMap<String, Tier>,
+    /// Quotas that all gates count together, in Redis or Dragonfly. Without an address each gate counts by itself.
+    pub shared: shared::Config,
 }
 
 impl Default for Config {
@@ -39,6 +43,7 @@ impl Default for Config {
             in_flight: ByteSize::mib(128),
             default_tier: DEFAULT_TIER.to_owned(),
             tiers: BTreeMap::from([(DEFAULT_TIER.to_owned(), Tier::default())]),
+            shared: shared::Config::default(),
         }
     }
 }
@@ -89,6 +94,7 @@ impl Config {
                 }
             }
         }
+        mistakes.extend(self.shared.mistakes().into_iter().map(|(key, problem)| (format!("shared.{key}"), problem)));
         mistakes
     }
 }
@@ -136,8 +142,12 @@ mod tests {
     fn all_mistakes_are_found_in_one_run() {
         assert!(Config::default().mistakes().is_empty());
         let tier = Tier { events_per_second: 0.0, burst: 0, kib_per_second: f64::NAN, ..Tier::default() };
-        let config =
-            Config { in_flight: ByteSize::bytes(5), default_tier: "gold".to_owned(), tiers: BTreeMap::from([("slow".to_owned(), tier)]) };
+        let config = Config {
+            in_flight: ByteSize::bytes(5),
+            default_tier: "gold".to_owned(),
+            tiers: BTreeMap::from([("slow".to_owned(), tier)]),
+            ..Config::default()
+        };
         let keys: Vec<_> = config.mistakes().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["in_flight", "default_tier", "tiers.slow.events_per_second", "tiers.slow.burst", "tiers.slow.kib_per_second"]);
     }

@@ -60,6 +60,7 @@ const AREAS: &[Area] = &[
     area("limits", &["auth"], "quotas belong to a principal"),
     area("limits::inflight", &[], "a leaf: bytes in flight"),
     area("limits::connections", &[], "connection slots know no principal"),
+    area("limits::shared", &["limits::quota"], "what gates tell each other of accounts: it knows no principal"),
     area("route", &["auth"], "a route consumes a permit"),
     area("sink", &["route", "gate", "auth::grants"], "the sink takes Routed and nothing else; the routes name topics by grants"),
     area("inbox", &["route", "gate"], "the inbox takes Routed and nothing else"),
@@ -116,6 +117,7 @@ const FENCES: &[Fence] = &[
     },
     Fence { words: &["kafka_protocol::"], only: &["listeners::kafka", "sink"], why: "Kafka's wire is the Kafka door's and the sink's" },
     Fence { words: &["rdkafka::"], only: &["sink"], why: "librdkafka stays behind the sink" },
+    Fence { words: &["redis::"], only: &["limits::shared"], why: "Redis is where quotas are shared, and nothing else" },
     Fence { words: &["rusqlite::"], only: &["inbox"], why: "the database stays behind the inbox" },
     Fence {
         words: &["jsonwebtoken::"],

@@ -185,6 +185,39 @@ pub struct LimitsStatus {
     pub connections: u64,
     /// Connections that may be open.
     pub connections_limit: u64,
+    /// Quotas that gates share.
+    #[serde(default)]
+    pub shared: SharedStatus,
+}
+
+/// Quotas that gates share.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SharedStatus {
+    /// Whether they do.
+    pub state: Sharing,
+    /// Seconds since it is so.
+    pub since_s: u64,
+    /// What went wrong last, if anything did.
+    pub last_error: Option<String>,
+    /// Accounts that the last turn was about.
+    pub accounts: u64,
+    /// How long it took, in milliseconds.
+    pub last_turn_ms: f64,
+    /// Seconds since the store answered.
+    pub behind_s: f64,
+}
+
+/// Whether quotas are shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sharing {
+    /// Each gate counts by itself, as configured.
+    #[default]
+    Off,
+    /// All gates count together.
+    Shared,
+    /// This gate counts by itself, because the store does not answer.
+    Alone,
 }
 
 /// Who vouches for principals.
@@ -232,6 +265,13 @@ impl Status {
             Breaker::Open => 2.0,
         };
         to.breaker_state.set(breaker);
+        let sharing = match limits.shared.state {
+            Sharing::Off => 0.0,
+            Sharing::Shared => 1.0,
+            Sharing::Alone => 2.0,
+        };
+        to.quota_share_state.set(sharing);
+        to.quota_share_behind_seconds.set(limits.shared.behind_s);
         for (gauge, value) in [
             (&to.connections_open, limits.connections),
             (&to.connections_limit, limits.connections_limit),

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::admin::status::{
     AuthStatus, Breaker, CatalogStatus, FirestoreStatus, InboxStatus, IssuerStatus, LimitsStatus, ListenerStatus, RawBroker, RawStatus,
-    SinkStatus, Status, TopicStatus, UsersStatus,
+    SharedStatus, Sharing, SinkStatus, Status, TopicStatus, UsersStatus,
 };
 use crate::auth::Authenticator;
 use crate::drain::{Phase, Signal};
 use crate::inbox::{FirestoreNumbers, Inbox};
 use crate::limits::inflight::Meter;
+use crate::limits::shared::View;
 use crate::listeners::{DoorName, Listener, Listeners, MAIN, TlsMode};
 use crate::sink::Sink;
 use crate::sink::breaker::State;
@@ -33,6 +34,7 @@ pub(super) struct Source {
     sink: Arc<Sink>,
     inbox: Arc<Inbox>,
     meter: Arc<Meter>,
+    sharing: View,
     authenticator: Arc<Authenticator>,
 }
 
@@ -51,6 +53,7 @@ impl Source {
             sink: Arc::clone(&app.tiers.sink),
             inbox: Arc::clone(&app.tiers.inbox),
             meter: Arc::clone(&app.meter),
+            sharing: app.sharing.as_ref().map(crate::limits::shared::Sharing::view).unwrap_or_default(),
             authenticator: Arc::clone(&app.authenticator),
         }
     }
@@ -87,6 +90,7 @@ impl Source {
                 in_flight_limit: self.meter.limit(),
                 connections: self.listeners.open() as u64,
                 connections_limit: self.listeners.limit() as u64,
+                shared: self.shared(),
             },
             auth: AuthStatus { issuers: self.issuers(), users: self.users() },
         }
@@ -126,6 +130,18 @@ impl Source {
             oldest_age_s: seen.oldest_age_s,
             firestore: seen.firestore.map(firestore),
             latched: seen.latched.then(|| "its disk has failed; restart the gate when the disk is well".to_owned()),
+        }
+    }
+
+    fn shared(&self) -> SharedStatus {
+        let Some(seen) = self.sharing.standing() else { return SharedStatus::default() };
+        SharedStatus {
+            state: if seen.shared { Sharing::Shared } else { Sharing::Alone },
+            since_s: seen.since.elapsed().as_secs(),
+            last_error: seen.last_error,
+            accounts: seen.accounts,
+            last_turn_ms: seen.took.as_secs_f64() * 1_000.0,
+            behind_s: seen.heard.elapsed().as_secs_f64(),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::draft::Draft;
 use super::environment::{self, Env};
-use Reading::{Capitals, Means, Port, Suggests, Switch, Text};
+use Reading::{Capitals, Means, Port, Redis, Suggests, Switch, Text};
 
 /// One variable and one option that it sets.
 pub(super) struct Name {
@@ -26,6 +26,8 @@ enum Reading {
     Capitals,
     /// A port on every address.
     Port,
+    /// A host, with or without its port, as the address of a Redis.
+    Redis,
     /// Whatever the variable says, the option gets this.
     Means(&'static str),
     /// The first for any text but a no (`false`, `0`), the second for that.
@@ -76,6 +78,8 @@ pub(super) const NAMES: &[Name] = &[
     name("REDPANDA_SSL_CA_B64", "sink.ssl_ca_b64", Text),
     name("REDPANDA_SSL_CERT_B64", "sink.ssl_cert_b64", Text),
     secret("REDPANDA_SSL_KEY_B64", "sink.ssl_key_b64"),
+    name("DRAGONFLY_HOST", "limits.shared.url", Redis),
+    secret("REDIS_URL", "limits.shared.url"),
 ];
 
 /// Takes every variable of the table in that is set.
@@ -110,6 +114,7 @@ fn apply(draft: &mut Draft, name: &Name, text: &str, variable: &str) {
         Switch(yes, no) => if is_no(text) { no } else { yes }.to_owned(),
         Suggests(_) if draft.says(&segments) => return,
         Suggests(this) => this.to_owned(),
+        Redis => redis(text.trim()),
         Port => match text.trim().parse::<u16>() {
             Ok(port) => format!("0.0.0.0:{port}"),
             Err(_) => {
@@ -119,6 +124,15 @@ fn apply(draft: &mut Draft, name: &Name, text: &str, variable: &str) {
         },
     };
     draft.set(&segments, &text, variable);
+}
+
+/// Some write the whole address where a host is asked for.
+fn redis(host: &str) -> String {
+    match host.parse::<std::net::Ipv6Addr>() {
+        _ if host.contains("://") => host.to_owned(),
+        Ok(address) => format!("redis://[{address}]"),
+        Err(_) => format!("redis://{host}"),
+    }
 }
 
 fn is_no(text: &str) -> bool {

@@ -415,6 +415,28 @@ fn a_password_of_the_platform_is_read_from_its_file_and_printed_nowhere() {
 }
 
 #[test]
+fn a_redis_is_named_by_its_host_or_by_its_whole_address_which_is_shown_nowhere() {
+    let url = |variables: &[(&str, &str)]| {
+        let loaded = loaded("", &variables.iter().copied().collect::<Env>());
+        assert!(!loaded.effective().contains("://:") && !format!("{loaded:?}").contains(CANARY));
+        loaded.config.limits.shared.url.expose().to_owned()
+    };
+    for (host, expected) in [
+        ("dragonfly", "redis://dragonfly"),
+        ("10.0.0.9:6380", "redis://10.0.0.9:6380"),
+        ("::1", "redis://[::1]"),
+        ("[::1]:6380", "redis://[::1]:6380"),
+        ("rediss://dragonfly", "rediss://dragonfly"),
+    ] {
+        assert_eq!(url(&[("DRAGONFLY_HOST", host)]), expected);
+    }
+    let whole = format!("rediss://:{CANARY}@redis.internal");
+    assert_eq!(url(&[("DRAGONFLY_HOST", "dragonfly"), ("REDIS_URL", &whole)]), whole, "the whole address wins");
+    let wrong = refused("", &env([("DRAGONFLY_HOST", "a b")]));
+    assert!(wrong.starts_with("environment DRAGONFLY_HOST: limits.shared.url: expected `redis://"), "{wrong}");
+}
+
+#[test]
 fn a_firebase_project_alone_lets_its_users_send_commands_and_the_file_may_say_otherwise() {
     let env = env([("FIREBASE_PROJECT_ID", "demo"), ("GOOGLE_CLOUD_PROJECT", "other")]);
     let alone = loaded("", &env).effective();

@@ -8,6 +8,10 @@
 //!
 //! The arithmetic is governor's (GCRA): an account is the two "theoretical arrival times" of its quotas. They stand in a
 //! table of our own, because governor's keyed stores know one quota each and cannot take back what the other refused.
+//!
+//! Beside each arrival time stands what this gate has admitted since it last told the others ([`reports`]), where there are others.
+
+pub mod reports;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -46,17 +50,33 @@ pub const MAX_DEBT: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 pub struct Quotas<C: Clock = MonotonicClock> {
     clock: C,
-    tiers: BTreeMap<String, Limits<C>>,
-    default_tier: String,
-    shards: Vec<Mutex<Accounts<C::Instant>>>,
+    names: BTreeMap<String, usize>,
+    tiers: Vec<Limits<C>>,
+    default_tier: usize,
+    shards: Vec<Mutex<Shard<C::Instant>>>,
     hasher: RandomState,
 }
 
 type Accounts<I> = HashMap<Box<str>, Account<I>>;
 
+/// A part of the table, under one lock.
+#[derive(Debug)]
+struct Shard<I> {
+    accounts: Accounts<I>,
+    /// Whether one of them was charged since this was last asked.
+    charged: bool,
+}
+
+impl<I> Default for Shard<I> {
+    fn default() -> Self {
+        Self { accounts: HashMap::new(), charged: false }
+    }
+}
+
 /// One tier's two limiters.
 #[derive(Debug)]
 struct Limits<C: Clock> {
+    tier: usize,
     events: Limiter<C>,
     kib: Limiter<C>,
     /// After this long without a charge an account is as good as new.
@@ -74,10 +94,14 @@ struct Limiter<C: Clock> {
 /// What one principal has used.
 #[derive(Debug)]
 struct Account<I> {
+    /// The tier by which it was charged last.
+    tier: usize,
     events: Slot,
     kib: Slot,
     charged: I,
     restored_after: Nanos,
+    /// When the others were last told of it; before that, when it was opened.
+    told: I,
 }
 
 impl Quotas {
@@ -90,14 +114,16 @@ impl Quotas {
 impl<C: Clock + Clone> Quotas<C> {
     /// Quotas by this clock.
     pub fn with_clock(config: &Config, clock: C) -> Self {
-        let mut tiers: BTreeMap<_, _> = config.tiers.iter().map(|(name, tier)| (name.clone(), Limits::new(tier, &clock))).collect();
-        tiers.entry(DEFAULT_TIER.to_owned()).or_insert_with(|| Limits::new(&Tier::default(), &clock));
+        let standard = (DEFAULT_TIER.to_owned(), Tier::default());
+        let known: BTreeMap<_, _> = [standard].into_iter().chain(config.tiers.clone()).collect();
+        let names: BTreeMap<_, _> = known.keys().cloned().zip(0..).collect();
         // An unknown default is a mistake that `check` reports; here it must not take a gate down.
-        let default_tier = Some(&config.default_tier).filter(|name| tiers.contains_key(*name)).map_or(DEFAULT_TIER, String::as_str);
+        let default_tier = names.get(&config.default_tier).copied().unwrap_or_else(|| names[DEFAULT_TIER]);
         Self {
+            tiers: known.values().enumerate().map(|(number, tier)| Limits::new(number, tier, &clock)).collect(),
             clock,
-            default_tier: default_tier.to_owned(),
-            tiers,
+            names,
+            default_tier,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
         }
@@ -130,11 +156,11 @@ impl<C: Clock + Clone> Quotas<C> {
     fn owed_named(&self, name: &str, tier: &str) -> Duration {
         let limits = self.limits(tier);
         let shard = self.shard(name).lock().unwrap_or_else(PoisonError::into_inner);
-        shard.get(name).map_or(Duration::ZERO, |account| account.owed(limits))
+        shard.accounts.get(name).map_or(Duration::ZERO, |account| account.owed(limits))
     }
 
     fn limits(&self, tier: &str) -> &Limits<C> {
-        self.tiers.get(tier).unwrap_or_else(|| &self.tiers[&self.default_tier])
+        &self.tiers[self.names.get(tier).copied().unwrap_or(self.default_tier)]
     }
 
     /// Does something with a principal's account, which is there from its first use.
@@ -142,36 +168,39 @@ impl<C: Clock + Clone> Quotas<C> {
         let limits = self.limits(tier);
         let now = self.clock.now();
         let mut shard = self.shard(name).lock().unwrap_or_else(PoisonError::into_inner);
-        if !shard.contains_key(name) {
-            make_room(&mut shard, now);
-            shard.insert(
-                name.into(),
-                Account { events: Slot::default(), kib: Slot::default(), charged: now, restored_after: limits.restored_after },
-            );
+        shard.charged = true;
+        if !shard.accounts.contains_key(name) {
+            make_room(&mut shard.accounts, now);
+            shard.accounts.insert(name.into(), Account::new(limits, now));
         }
-        then(shard.get_mut(name).expect("inserted above"), limits, now)
+        then(shard.accounts.get_mut(name).expect("inserted above"), limits, now)
     }
 
     /// Forgets the accounts that are as good as new. Called from the background now and then; a full table does it by itself.
     pub fn tidy(&self) {
         let now = self.clock.now();
         for shard in &self.shards {
-            forget_restored(&mut shard.lock().unwrap_or_else(PoisonError::into_inner), now);
+            forget_restored(&mut shard.lock().unwrap_or_else(PoisonError::into_inner).accounts, now);
         }
     }
 
     /// Principals that have an account now.
     pub fn accounts(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).accounts.len()).sum()
     }
 
-    fn shard(&self, name: &str) -> &Mutex<Accounts<C::Instant>> {
+    fn shard(&self, name: &str) -> &Mutex<Shard<C::Instant>> {
         let hash = self.hasher.hash_one(name);
         &self.shards[usize::try_from(hash % SHARDS as u64).expect("below the number of shards")]
     }
 }
 
 impl<I: Reference> Account<I> {
+    fn new<C: Clock<Instant = I>>(limits: &Limits<C>, now: I) -> Self {
+        let restored_after = limits.restored_after;
+        Self { tier: limits.tier, events: Slot::default(), kib: Slot::default(), charged: now, restored_after, told: now }
+    }
+
     fn charge<C: Clock<Instant = I>>(&mut self, limits: &Limits<C>, now: I, events: u32, bytes: u64) -> Verdict {
         let kib = whole_kib(bytes);
         // On copies: they are written back only when both have said yes.
@@ -207,6 +236,7 @@ impl<I: Reference> Account<I> {
     /// A debt keeps the account longer: forgetting it would forgive it.
     fn remember<C: Clock<Instant = I>>(&mut self, limits: &Limits<C>, now: I) {
         (self.charged, self.restored_after) = (now, limits.restored_after + Nanos::from(self.owed(limits)));
+        self.tier = limits.tier;
     }
 }
 
@@ -235,11 +265,11 @@ impl Short {
 }
 
 impl<C: Clock + Clone> Limits<C> {
-    fn new(tier: &Tier, clock: &C) -> Self {
+    fn new(number: usize, tier: &Tier, clock: &C) -> Self {
         let events = Limiter::new("events", tier.events_per_second, tier.burst, clock);
         let kib = Limiter::new("kib", tier.kib_per_second, tier.kib_burst, clock);
         let restored = |limiter: &Limiter<C>| Duration::from_secs_f64(f64::from(limiter.quota.burst) / limiter.quota.per_second + 1.0);
-        Self { restored_after: restored(&events).max(restored(&kib)).into(), events, kib }
+        Self { tier: number, restored_after: restored(&events).max(restored(&kib)).into(), events, kib }
     }
 }
 
@@ -260,16 +290,16 @@ impl<C: Clock> Limiter<C> {
     /// Takes cells that need not be there: the arrival time moves on by all of them. Gives the debt.
     fn draw(&self, slot: &Slot, cells: u32) -> Duration {
         let now = self.now();
-        let used = slot.0.get().map_or(now, Nanos::as_u64).max(now);
-        let most = now.saturating_add(self.burst()).saturating_add(Nanos::from(MAX_DEBT).as_u64());
-        let next = used.saturating_add(self.period.saturating_mul(cells.into())).min(most.max(used));
-        slot.0.set(Some(Nanos::from(next)));
+        let used = slot.arrival.get().map_or(now, Nanos::as_u64).max(now);
+        let next = used.saturating_add(self.period.saturating_mul(cells.into())).min(now.saturating_add(self.most()).max(used));
+        slot.arrival.set(Some(Nanos::from(next)));
+        slot.spend(next - used);
         self.owed(slot)
     }
 
     /// How far the arrival time is ahead of what fits at once.
     fn owed(&self, slot: &Slot) -> Duration {
-        let used = slot.0.get().map_or(0, Nanos::as_u64);
+        let used = slot.arrival.get().map_or(0, Nanos::as_u64);
         Duration::from_nanos(used.saturating_sub(self.now().saturating_add(self.burst())))
     }
 
@@ -278,17 +308,25 @@ impl<C: Clock> Limiter<C> {
         self.period.saturating_mul(self.quota.burst.into())
     }
 
+    /// The farthest that a draw puts an arrival time ahead: a burst, and a debt.
+    fn most(&self) -> u64 {
+        self.burst().saturating_add(Nanos::from(MAX_DEBT).as_u64())
+    }
+
     /// The limiter's own time, which governor does not say: one cell of a new account arrives one period behind it.
     fn now(&self) -> u64 {
         let fresh = Slot::default();
         let _ = self.cells.check_key(&fresh);
-        fresh.0.get().map_or(0, Nanos::as_u64).saturating_sub(self.period)
+        fresh.arrival.get().map_or(0, Nanos::as_u64).saturating_sub(self.period)
     }
 
     fn take(&self, slot: &Slot, cells: u32, now: C::Instant) -> Result<(), Short> {
         let Some(cells) = NonZeroU32::new(cells) else { return Ok(()) };
         match self.cells.check_key_n(slot, cells) {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                slot.spend(self.period.saturating_mul(u64::from(cells.get())));
+                Ok(())
+            }
             Ok(Err(not_yet)) => Err(Short::Wait(not_yet.wait_time_from(now))),
             Err(_) => Err(Short::Never),
         }
@@ -297,7 +335,17 @@ impl<C: Clock> Limiter<C> {
 
 /// Where governor keeps one quota's state: in the account that the caller holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Slot(Cell<Option<Nanos>>);
+struct Slot {
+    arrival: Cell<Option<Nanos>>,
+    /// How far this gate has moved it on since the others were last told, in nanoseconds.
+    untold: Cell<u64>,
+}
+
+impl Slot {
+    fn spend(&self, nanos: u64) {
+        self.untold.set(self.untold.get().saturating_add(nanos));
+    }
+}
 
 impl Hash for Slot {
     fn hash<H: Hasher>(&self, _: &mut H) {
@@ -315,8 +363,8 @@ impl StateStore for InSlot {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let (value, next) = decide(slot.0.get())?;
-        slot.0.set(Some(next));
+        let (value, next) = decide(slot.arrival.get())?;
+        slot.arrival.set(Some(next));
         Ok(value)
     }
 }

@@ -178,6 +178,16 @@ vocabulary! {
     quota_refusals: By<QuotaUnit, Counter>,
     /// Batches admitted over a quota and owed for, by what it counts.
     quota_overdrafts: By<QuotaUnit, Counter>,
+    /// Turns in which this gate told the store of shared quotas what it has admitted, and took back what all have.
+    quota_share_turns: By<Ended, Counter>,
+    /// Time of such a turn.
+    quota_share_turn_seconds: Histogram,
+    /// Accounts of principals that those turns were about, each counted each time.
+    quota_share_accounts: Counter,
+    /// Quotas are: 0 each gate's own, as configured; 1 shared; 2 each gate's own, because the store does not answer (snapshot).
+    quota_share_state: Gauge,
+    /// Time since the store of shared quotas answered last; 0 where none is configured (snapshot).
+    quota_share_behind_seconds: Gauge,
 
     /// Connections accepted.
     connections_accepted: Counter,

@@ -21,6 +21,7 @@ mod planted;
 mod process;
 mod resources;
 mod senders;
+mod shared;
 mod store;
 mod three;
 mod topics;

@@ -27,6 +27,7 @@ mod otlp_conformance;
 mod parts;
 mod path;
 mod port;
+mod shared_quotas;
 mod support;
 mod surface;
 mod topics;

@@ -27,6 +27,7 @@ pub mod otlp_clients;
 pub mod platform_reader;
 pub mod probe;
 pub mod process;
+pub mod redis;
 pub mod scripted_broker;
 pub mod security;
 pub mod stopwatch;

@@ -69,6 +69,12 @@ function firestore(f) {
   return [`${count(f.writes_today)} writes today of ${count(f.writes_per_day)}, at most ${count(f.writes_per_second)} a second now`, "good"];
 }
 
+function sharing(q) {
+  if (q.state === "off") return ["by each gate for itself", "good"];
+  if (q.state === "shared") return ["by all gates together", "good"];
+  return [`by this gate alone: ${q.last_error ?? "Redis has not answered yet"}`, "warn"];
+}
+
 function verdict(s) {
   if (s.phase !== "serving") return ["The gate drains: it finishes what it has and takes nothing new.", "warn"];
   if (!s.ready) return ["The gate is not ready.", "bad"];
@@ -118,6 +124,8 @@ function show(s) {
   write("latched", s.inbox.latched ?? "no");
   write("firestore", ...firestore(s.inbox.firestore));
 
+  write("sharing", ...sharing(s.limits.shared));
+  write("sharing-turn", s.limits.shared.state === "off" ? "none" : `${many(s.limits.shared.accounts, "account")}, ${s.limits.shared.last_turn_ms.toFixed(1)} ms; heard ${span(s.limits.shared.behind_s)} ago`);
   table("listeners", s.listeners.map((l) => [l.name, l.address, l.tls]), "none bound");
   const fetched = (i) => (i.age_s == null ? (i.usable ? "configured" : "never") : `${span(i.age_s)} ago${i.stale ? ", stale" : ""}`);
   table("issuers", s.auth.issuers.map((i) => [

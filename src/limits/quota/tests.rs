@@ -3,19 +3,19 @@
 use super::*;
 use governor::clock::FakeRelativeClock;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn quotas(tiers: &[(&str, Tier)]) -> (Quotas<FakeRelativeClock>, FakeRelativeClock) {
+pub(super) fn quotas(tiers: &[(&str, Tier)]) -> (Quotas<FakeRelativeClock>, FakeRelativeClock) {
     let clock = FakeRelativeClock::default();
     let tiers = tiers.iter().map(|(name, tier)| ((*name).to_owned(), *tier)).collect();
     (Quotas::with_clock(&Config { tiers, ..Config::default() }, clock.clone()), clock)
 }
 
-fn a_minute() -> Tier {
+pub(super) fn a_minute() -> Tier {
     Tier { events_per_second: 1.0, burst: 60, ..Tier::default() }
 }
 
-fn waits(verdict: Verdict) -> Duration {
+pub(super) fn waits(verdict: Verdict) -> Duration {
     match verdict {
         Verdict::Throttle { wait, .. } => wait,
         other => panic!("{other:?}"),
