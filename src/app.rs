@@ -354,7 +354,8 @@ pub fn preflight(config: &Config) -> Vec<String> {
         app_check.map(|error| format!("http.callable.app_check: {error}")),
         tls.map(|error| format!("listeners: {error}")),
         users.map(|error| format!("auth.users_file: {error}")),
-        inbox.map(|error| format!("inbox: {error}")),
+        // Settings name their whole key.
+        inbox.map(|error| if let OpenError::Settings(text) = error { text } else { format!("inbox: {error}") }),
         sink.map(|error| format!("sink: {error}")),
         journal.map(|error| format!("journal.dir: {error}")),
     ];

@@ -4,6 +4,7 @@
 mod calls;
 mod metadata;
 mod outage;
+mod start;
 mod tokens;
 
 use sluicegate::inbox::firestore::client::{Client, Fault, Written};
