@@ -16,7 +16,7 @@ mod size;
 use bytes::Bytes;
 
 pub use fault::{Fault, Unstorable};
-pub use size::{Extent, Name, general_fits, general_room, size};
+pub use size::{Extent, GENERAL, Name, general_fits, general_room, size};
 
 /// Maps and arrays in each other, the outermost counted and the document itself not.
 pub const DEEPEST: usize = 20;

@@ -293,7 +293,7 @@ mod tests {
                 maybe: false,
                 attempts: 1,
                 reason: some(),
-                bytes: 1,
+                bytes: Some(1),
             },
             principal: hostile.clone(),
             record: Some(ShownRecord { timestamp_ms: 0, key: None, headers: Vec::new(), value: some() }),

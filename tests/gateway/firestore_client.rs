@@ -4,6 +4,7 @@
 mod calls;
 mod metadata;
 mod outage;
+mod size;
 mod start;
 mod tokens;
 
