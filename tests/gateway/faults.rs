@@ -11,6 +11,7 @@ mod disk;
 mod doors;
 mod firestore;
 mod kafka_door;
+mod keys;
 mod ledger;
 mod liar;
 mod link;
