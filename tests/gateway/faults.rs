@@ -14,6 +14,7 @@ mod kafka_door;
 mod keys;
 mod ledger;
 mod liar;
+mod lies;
 mod link;
 mod load;
 mod nemesis;

@@ -332,7 +332,12 @@ async fn a_slow_disk_is_refused_for_in_time_and_fills_no_memory() {
 
 /// How much memory a gate has, in KiB.
 pub fn resident_kib(gate: &Gate) -> u64 {
+    memory_kib(gate, "VmRSS:")
+}
+
+/// The same by what the system counts: `VmRSS:` what it has, `VmPeak:` the most that it has ever asked for.
+pub fn memory_kib(gate: &Gate, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.id())).expect("the gate runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has some");
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("every process has some");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
