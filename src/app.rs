@@ -4,41 +4,37 @@
 //! What always holds: everything is bound and opened before anything is served; the `ready` line names every address;
 //! what fails at the start fails before the first event is taken.
 
+mod development;
+mod error;
+mod settings;
 mod status;
+mod tiers;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admin::{Admin, Command};
 use crate::auth::Authenticator;
-use crate::auth::dev::{self, DEV_ISSUER, DEV_USER, DevKey};
-use crate::auth::users::Users;
 use crate::config::Config;
 use crate::drain::{Drain, Phase};
 use crate::event::Topic;
-use crate::gate::Gates;
-use crate::inbox::offline::Kept;
-use crate::inbox::replay::Replay;
-use crate::inbox::{Collections, Inbox, Kind, OpenError};
-use crate::ingest::producer_ids::ProducerIds;
-use crate::ingest::{Ingest, TrunkTiers};
-use crate::journal::Journal;
+use crate::inbox::Inbox;
+use crate::ingest::Ingest;
 use crate::limits::inflight::Meter;
 use crate::limits::quota::Quotas;
 use crate::limits::shared::Sharing;
-use crate::limits::shared::store::Store;
 use crate::listeners::http::door::{Door, DoorParts};
 use crate::listeners::http::lobby::{Lobby, Readiness};
-use crate::listeners::tls::Certificates;
 use crate::listeners::{DoorName, Doors, Listeners, TlsMode, kafka, otlp};
-use crate::route::{Holds, RouteConfig, Shape, Table};
-use crate::sink::Sink;
-use crate::sink::catalog::Catalog;
+use crate::route::Table;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::DrainPhase;
-use crate::units::Secret;
+
+pub use development::Development;
+pub use error::StartError;
+pub use settings::{collections, journal_dir, kept, preflight};
+pub use tiers::Tiers;
 
 /// How long a cold start waits for the broker's first signs of life before it serves without them.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -52,80 +48,6 @@ const CLOSE_SHARE: Duration = Duration::from_millis(1_500);
 
 /// What quotas that are shared may still take, beside that, to tell the others what was admitted last.
 const SHARING_SHARE: Duration = Duration::from_millis(200);
-
-/// Why the gate does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration asks for something that is not to be had: exit status 2.
-    #[error("{0}")]
-    Configuration(String),
-    /// Another gate has the inbox: exit status 2.
-    #[error("{0}")]
-    InUse(String),
-    /// Everything else: exit status 1.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<String> for StartError {
-    fn from(text: String) -> Self {
-        Self::Failed(text)
-    }
-}
-
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::InUse(_) => Self::InUse(error.to_string()),
-            OpenError::Volatile { .. } | OpenError::Settings(_) => Self::Configuration(error.to_string()),
-            OpenError::Untrusted { .. } | OpenError::Io { .. } => Self::Failed(error.to_string()),
-        }
-    }
-}
-
-/// The two ends of the trunk and what joins them: all that the commands need that serve nobody.
-#[derive(Debug)]
-pub struct Tiers {
-    /// The order gates.
-    pub gates: Arc<Gates>,
-    /// The durable fallback.
-    pub inbox: Arc<Inbox>,
-    /// The broker.
-    pub sink: Arc<Sink>,
-    /// From the one to the other.
-    pub replay: Arc<Replay>,
-}
-
-impl Tiers {
-    /// Opens the inbox and makes the sink; nothing runs yet.
-    pub fn open(config: &Config) -> Result<Self, StartError> {
-        let gates = Arc::new(Gates::default());
-        let inbox = Arc::new(Inbox::open(&config.inbox, collections(config), &gates)?);
-        let kept = (config.inbox.kind == Kind::Disk).then(|| config.inbox.dir.join("catalog.json"));
-        let catalog = Catalog::open(kept, config.sink.catalog_refresh.get() * 3);
-        let sink = Sink::new(sink_settings(config), Arc::clone(&gates), catalog).map_err(StartError::Failed)?;
-        let sink = Arc::new(sink.leaving(inbox.store_time()));
-        let replay = Replay::new(Arc::clone(&inbox), Arc::clone(&sink));
-        Ok(Self { gates, inbox, sink, replay })
-    }
-
-    /// What the trunk has of them.
-    pub fn of_trunk(&self) -> TrunkTiers {
-        TrunkTiers { sink: Arc::clone(&self.sink), inbox: Arc::clone(&self.inbox), replay: Arc::clone(&self.replay) }
-    }
-
-    /// Starts what runs in the background. Only topics that some route knows are looked at.
-    pub fn start(&self, config: &Config, drain: &Drain) -> Result<(), StartError> {
-        let table = Table::new(config.headers.clone(), config.routes.clone());
-        let wanted = Arc::new(move |topic: &Topic| table.knows(topic));
-        self.sink.start(drain, wanted).map_err(StartError::Failed)?;
-        self.inbox.start(drain);
-        if self.inbox.replays_by_itself() {
-            drain.tasks().spawn(Arc::clone(&self.replay).run(drain.signal()));
-        }
-        Ok(())
-    }
-}
 
 /// A gate, bound and open, and not serving yet.
 #[derive(Debug)]
@@ -144,21 +66,10 @@ pub struct App {
     development: Option<Development>,
 }
 
-/// What a developer's own gate has beside.
-#[derive(Debug, Clone)]
-pub struct Development {
-    /// A token for every topic.
-    pub token: String,
-    /// The password of the user [`DEV_USER`], who may send to every topic as well.
-    pub password: Secret,
-    /// The certificate authority to trust; none: the gate speaks in plain text.
-    pub ca: Option<PathBuf>,
-}
-
 impl App {
     /// Opens and binds everything.
     pub async fn build(mut config: Config) -> Result<Self, StartError> {
-        let development = if config.is_development() { Some(develop(&mut config)?) } else { None };
+        let development = if config.is_development() { Some(development::develop(&mut config)?) } else { None };
         let drain = Drain::default();
         let authenticator = Authenticator::new(&config.auth).map_err(|error| StartError::Configuration(error.to_string()))?;
         let app_check = config.http.callable.app_check.authenticator().map_err(|error| StartError::Configuration(error.to_string()))?;
@@ -167,12 +78,12 @@ impl App {
         let sharing = Sharing::configured(&config.limits.shared, &quotas).map_err(StartError::Configuration)?;
         let ingest = Ingest::new(
             quotas,
-            Table::new(config.headers.clone(), config.routes.clone()).holding(holds(&config)),
+            Table::new(config.headers.clone(), config.routes.clone()).holding(settings::holds(&config)),
             tiers.of_trunk(),
             &drain,
-            producer_ids(&config)?,
+            settings::producer_ids(&config)?,
         );
-        let ingest = ingest.journaled(journal(&config)?);
+        let ingest = ingest.journaled(settings::journal(&config)?);
         let admin = bind_admin(&config).await?;
         Ok(Self {
             listeners: Listeners::bind(&config.listeners).map_err(|error| StartError::Failed(error.to_string()))?,
@@ -355,102 +266,10 @@ impl App {
     }
 }
 
-/// What would keep a gate of this configuration from starting here: each a line that says what to do. Nothing is bound,
-/// locked or written, so that it can be asked beside a running gate.
-pub fn preflight(config: &Config) -> Vec<String> {
-    let tls = Certificates::check(&config.listeners).err();
-    let inbox = crate::inbox::check(&config.inbox).err();
-    let users = config.auth.users_file.as_deref().and_then(|file| Users::check(file, config.auth.given().as_ref()).err());
-    let journal = journal_dir(config).filter(|_| config.journal.dir.is_some()).and_then(|dir| crate::journal::check(dir).err());
-    let sink = Sink::new(sink_settings(config), Arc::default(), Catalog::open(None, Duration::ZERO)).err();
-    let app_check = config.http.callable.app_check.authenticator().err();
-    let shared = Store::configured(&config.limits.shared).err();
-    let said = [
-        shared,
-        app_check.map(|error| format!("http.callable.app_check: {error}")),
-        tls.map(|error| format!("listeners: {error}")),
-        users.map(|error| format!("auth.users_file: {error}")),
-        inbox.map(|error| format!("inbox: {error}")),
-        sink.map(|error| format!("sink: {error}")),
-        journal.map(|error| format!("journal.dir: {error}")),
-    ];
-    said.into_iter().flatten().collect()
-}
-
-/// The folder of the journal of outcomes; none: none is kept. The disk inbox's folder is there, and ours alone.
-pub fn journal_dir(config: &Config) -> Option<&Path> {
-    let beside = || (config.inbox.kind == Kind::Disk).then_some(config.inbox.dir.as_path());
-    config.journal.dir.as_deref().or_else(beside).filter(|_| config.journal.max_bytes.get() > 0)
-}
-
-fn journal(config: &Config) -> Result<Option<Journal>, StartError> {
-    let Some(dir) = journal_dir(config) else { return Ok(None) };
-    let failed = |error| StartError::Failed(format!("journal.dir: no journal in `{}`: {error}", dir.display()));
-    Journal::open(dir, config.journal.max_bytes).map(Some).map_err(failed)
-}
-
-/// What the inbox can hold: what it could not is refused, broker up or down.
-fn holds(config: &Config) -> Holds {
-    match config.inbox.kind {
-        Kind::Firestore => Holds::Documents(config.inbox.firestore.documents()),
-        Kind::Disk | Kind::None => Holds::Anything,
-    }
-}
-
-/// Where the Firestore inbox keeps the rows of each topic.
-pub fn collections(config: &Config) -> Collections {
-    let own = |route: &RouteConfig| (route.shape != Shape::Command).then(|| route.collection.clone()).flatten();
-    let routes = config.routes.iter().map(|route| (route.topic.clone(), own(route))).collect();
-    let firestore = &config.inbox.firestore;
-    Collections::new(routes, firestore.collection.clone(), firestore.former_collections.clone())
-}
-
-/// What is read of the inbox beside its gates.
-pub fn kept(config: &Config) -> Kept {
-    let commands = config.routes.iter().filter(|route| route.shape == Shape::Command);
-    let otherwise = &config.inbox.firestore.command_collection;
-    let commands = commands.map(|route| (route.collection.as_ref().unwrap_or(otherwise).clone(), route.topic.to_string()));
-    Kept { config: config.inbox.clone(), collections: collections(config), commands: commands.collect() }
-}
-
-/// librdkafka's own bound on a record follows the largest that a route allows.
-fn sink_settings(config: &Config) -> crate::sink::Config {
-    let mut sink = config.sink.clone();
-    let largest = config.routes.iter().map(|route| route.max_event_bytes.get()).max().unwrap_or(0) + (16 << 10);
-    if largest > 1_000_000 {
-        sink.properties.entry("message.max.bytes".to_owned()).or_insert_with(|| largest.to_string());
-    }
-    sink
-}
-
-/// With a disk the key of producer ids is kept on it, so that producers outlive a restart.
-fn producer_ids(config: &Config) -> Result<ProducerIds, StartError> {
-    if config.inbox.kind != Kind::Disk {
-        return Ok(ProducerIds::by_chance());
-    }
-    let file = config.inbox.dir.join("producer.key");
-    ProducerIds::kept(&file).map_err(|error| StartError::Failed(format!("no key for producer ids in `{}`: {error}", file.display())))
-}
-
 async fn bind_admin(config: &Config) -> Result<Option<(SocketAddr, tokio::net::TcpListener)>, StartError> {
     let Some(listener) = crate::admin::bind(&config.admin).await? else { return Ok(None) };
     let address = listener.local_addr().map_err(|error| StartError::Failed(format!("admin.bind: {error}")))?;
     Ok(Some((address, listener)))
-}
-
-/// A developer's own gate issues its own tokens, and has one user.
-fn develop(config: &mut Config) -> Result<Development, StartError> {
-    let dir = config.listeners.generated_dir.clone();
-    let failed = |error: &dyn std::fmt::Display| StartError::Failed(format!("no development credentials in `{}`: {error}", dir.display()));
-    let key = DevKey::load_or_create(&dir).map_err(|error| failed(&error))?;
-    let issuer = key.issuer_config();
-    let every = "*".parse().expect("a prefix of nothing is a grant");
-    let token = crate::auth::mint::mint(&issuer, "developer", &[every], Duration::from_secs(86_400)).map_err(|error| failed(&error))?;
-    config.auth.issuers.insert(DEV_ISSUER.to_owned(), issuer);
-    let password = dev::password(&dir).map_err(|error| failed(&error))?;
-    (config.auth.kafka_user, config.auth.kafka_password) = (Some(DEV_USER.to_owned()), password.clone());
-    let ca = (config.listeners.tls == TlsMode::Generated).then(|| dir.join("ca.pem"));
-    Ok(Development { token, password, ca })
 }
 
 async fn carry_out(inbox: Arc<Inbox>, command: Command) -> Result<u64, String> {

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr)]
 
 mod clients;
+mod escaped;
 mod password;
 mod trace;
 mod user;
@@ -332,7 +333,7 @@ fn list(loaded: &Loaded, args: &RowArgs) -> Result<(), Failure> {
 }
 
 fn show(loaded: &Loaded, name: &str) -> Result<(), Failure> {
-    say(&format!("{:#}", wiring::inbox_show(loaded, name)?))
+    say(&escaped::json(&format!("{:#}", wiring::inbox_show(loaded, name)?)))
 }
 
 fn replay(loaded: &Loaded, args: &SomeRows) -> Result<(), Failure> {
@@ -390,7 +391,7 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
 
 fn show_rows(rows: &[Value], json: bool, none: &str) -> Result<(), Failure> {
     match rows {
-        _ if json => rows.iter().try_for_each(|row| say(&row.to_string())),
+        _ if json => rows.iter().try_for_each(|row| say(&escaped::json(&row.to_string()))),
         [] => say(none),
         _ => say(table(rows).trim_end()),
     }
@@ -400,7 +401,7 @@ fn show_rows(rows: &[Value], json: bool, none: &str) -> Result<(), Failure> {
 fn table(rows: &[Value]) -> String {
     let fields: Vec<&String> = rows.iter().filter_map(Value::as_object).take(1).flat_map(|row| row.keys()).collect();
     let cell = |row: &Value, field: &str| match &row[field] {
-        Value::String(text) => text.clone(),
+        Value::String(text) => escaped::word(text),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
@@ -479,5 +480,6 @@ mod tests {
     fn rows_are_printed_in_columns() {
         let rows = [serde_json::json!({"topic": "events", "rows": 12}), serde_json::json!({"topic": "a", "rows": null})];
         assert_eq!(table(&rows), "TOPIC   ROWS\nevents  12\na       -\n");
+        assert_eq!(table(&[serde_json::json!({"id": "a\u{1b}[2J"})]), "ID\na\\u{1b}[2J\n");
     }
 }

@@ -138,6 +138,12 @@ impl Loaded {
     pub fn effective(&self) -> String {
         print::effective(&self.config, &self.origins)
     }
+
+    /// What was found wrong later than by reading, `<key>: <problem>`, with the variable that has set the key.
+    pub fn located(&self, found: &str) -> String {
+        let origin = found.split_once(": ").and_then(|(key, problem)| Some((key, self.origins.get(key)?, problem)));
+        origin.map_or_else(|| found.to_owned(), |(key, variable, problem)| format!("environment {variable}: {key}: {problem}"))
+    }
 }
 
 impl Config {

@@ -16,7 +16,7 @@ mod size;
 use bytes::Bytes;
 
 pub use fault::{Fault, Unstorable};
-pub use size::{Extent, Name, general_fits, general_room, size};
+pub use size::{Extent, GENERAL, Name, general_fits, general_room, size};
 
 /// Maps and arrays in each other, the outermost counted and the document itself not.
 pub const DEEPEST: usize = 20;
@@ -29,6 +29,8 @@ pub const LONGEST_PATH: usize = 1_500;
 pub const LONGEST_TEXT: usize = 1_048_487;
 /// The most that a document's entries in all indexes may take together, in bytes.
 pub const LARGEST_ENTRIES: u64 = 8 << 20;
+/// The longest name of a collection, in bytes: far above what anybody writes.
+const LONGEST_COLLECTION: usize = 200;
 /// The largest document, by Firestore's way of counting.
 pub const LARGEST_DOCUMENT: u64 = 1_048_576;
 /// The most that the name of an instance may have for [`general_fits`] to be right, in bytes.
@@ -72,9 +74,12 @@ impl Value {
     }
 }
 
-/// Whether a collection can have this name: 1 to 1,500 bytes without `/`, not `.` or `..`, and not one of Firestore's own.
+/// Whether a collection of ours can have this name: what stands in a document's name without an escape, and is not one of
+/// Firestore's own names. Firestore takes more.
 pub fn is_collection(name: &str) -> bool {
-    (1..=1_500).contains(&name.len()) && !name.contains('/') && !matches!(name, "." | "..") && !is_reserved(name)
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    let reserved = matches!(name, "." | "..") || (name.starts_with("__") && name.ends_with("__"));
+    plain && !reserved && (1..=LONGEST_COLLECTION).contains(&name.len())
 }
 
 /// Whether Firestore keeps a name for itself: `__.*__`, in its words.

@@ -31,8 +31,11 @@ const NAMES: [&str; 2] = ["outcomes.old.jsonl", "outcomes.jsonl"];
 const WAITING: usize = 1_024;
 
 /// Lines a second, in all and of one principal: one's refusals must not push everybody else's out of the journal.
-const LINES_A_SECOND: u32 = 200;
-const LINES_OF_ONE: u32 = 10;
+const LINES: Share = Share { all: 200, of_one: 10 };
+
+/// The same of what costs nothing to cause, so that many principals together cannot do it either.
+const CHEAP: [&str; 2] = ["denied", "throttled"];
+const CHEAP_LINES: Share = Share { all: 20, of_one: 4 };
 
 /// What waits is written at least so often.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
@@ -128,21 +131,47 @@ impl Journal {
     }
 }
 
+/// How many lines may be written in a second.
+struct Share {
+    all: u32,
+    of_one: u32,
+}
+
+/// The lines of one share in this second, in all and of each principal.
+#[derive(Default)]
+struct Taken {
+    all: u32,
+    of_each: HashMap<String, u32>,
+}
+
+impl Taken {
+    /// Takes a line of the share, if there is one left.
+    fn takes(&mut self, share: &Share, principal: &str) -> bool {
+        if self.all == share.all {
+            return false;
+        }
+        let of_one = self.of_each.entry(principal.to_owned()).or_default();
+        let room = *of_one < share.of_one;
+        (*of_one, self.all) = (*of_one + u32::from(room), self.all + u32::from(room));
+        room
+    }
+}
+
 struct Writer {
     dir: PathBuf,
     /// None: it could not be opened anew, and is tried again.
     file: Option<File>,
     half: u64,
-    /// Lines of this second, in all and of each principal.
-    lines: u32,
-    of_each: HashMap<String, u32>,
+    /// Lines of this second, and those of them that cost nothing to cause.
+    lines: Taken,
+    cheap: Taken,
     /// Whether it was said that it cannot be written.
     said: bool,
 }
 
 impl Writer {
     fn new(dir: &Path, half: u64) -> io::Result<Self> {
-        Ok(Self { dir: dir.to_owned(), file: Some(append(dir)?), half, lines: 0, of_each: HashMap::new(), said: false })
+        Ok(Self { dir: dir.to_owned(), file: Some(append(dir)?), half, lines: Taken::default(), cheap: Taken::default(), said: false })
     }
 
     fn run(mut self, taken: &Receiver<Entry>) {
@@ -150,11 +179,10 @@ impl Writer {
         loop {
             let next = taken.recv_timeout(FLUSH_EVERY);
             if second.elapsed() >= Duration::from_secs(1) {
-                (second, self.lines) = (Instant::now(), 0);
-                self.of_each.clear();
+                (second, self.lines, self.cheap) = (Instant::now(), Taken::default(), Taken::default());
             }
             match next {
-                Ok(entry) if self.has_room(&entry.principal) => {
+                Ok(entry) if self.has_room(&entry) => {
                     serde_json::to_writer(&mut waiting, &entry).expect("texts and numbers are always JSON");
                     waiting.push(b'\n');
                 }
@@ -171,14 +199,10 @@ impl Writer {
         }
     }
 
-    fn has_room(&mut self, principal: &str) -> bool {
-        if self.lines == LINES_A_SECOND {
-            return false;
-        }
-        let of_one = self.of_each.entry(principal.to_owned()).or_default();
-        let room = *of_one < LINES_OF_ONE;
-        (*of_one, self.lines) = (*of_one + u32::from(room), self.lines + u32::from(room));
-        room
+    fn has_room(&mut self, entry: &Entry) -> bool {
+        let is_cheap = CHEAP.contains(&entry.code.as_str());
+        let (taken, share) = if is_cheap { (&mut self.cheap, &CHEAP_LINES) } else { (&mut self.lines, &LINES) };
+        taken.takes(share, &entry.principal)
     }
 
     /// What cannot be written is let go: the answers are given, and a full disk is the inbox's to tell.
@@ -261,105 +285,4 @@ pub fn find(dir: &Path, wanted: &str, topic: Option<&Topic>) -> io::Result<Vec<E
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(id: &str) -> Entry {
-        let topic = Topic::new("orders").expect("a topic");
-        Entry::new("events", "users:alice", (&topic, id.to_owned()), &Refusal::invalid("data.a", "no"))
-    }
-
-    #[test]
-    fn what_was_refused_is_found_by_its_key_and_where_it_was_refused() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let wanted = entry("0123456789ab.order-17");
-        let written = [entry("0123456789ab.order-18"), wanted.clone(), entry("order-17-not")];
-        let mut file = append(dir.path()).expect("a file");
-        for entry in &written {
-            writeln!(file, "{}", serde_json::to_string(entry).expect("JSON")).expect("written");
-        }
-        write!(file, "{{\"torn").expect("written");
-        let other = Topic::new("other").expect("a topic");
-        assert_eq!(find(dir.path(), "order-17", None).expect("readable"), std::slice::from_ref(&wanted));
-        assert_eq!(find(dir.path(), &wanted.id, None).expect("readable"), [wanted]);
-        assert_eq!(find(dir.path(), "order-17", Some(&other)).expect("readable"), []);
-        assert_eq!(find(&dir.path().join("nowhere"), "order-17", None).expect("nothing is no fault"), []);
-    }
-
-    fn written(entry: &Entry) -> Vec<u8> {
-        format!("{}\n", serde_json::to_string(entry).expect("JSON")).into_bytes()
-    }
-
-    #[test]
-    fn it_begins_anew_at_half_of_its_bytes_and_keeps_what_was_before() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut writer = Writer::new(dir.path(), 1_000).expect("a file");
-        for number in 0..20 {
-            writer.flush(&mut written(&entry(&format!("{number}"))));
-        }
-        let bytes: u64 = NAMES.iter().filter_map(|name| fs::metadata(dir.path().join(name)).ok()).map(|file| file.len()).sum();
-        assert!(bytes < 2_500, "{bytes}");
-        assert_eq!(find(dir.path(), "19", None).expect("readable").len(), 1);
-        assert_eq!(find(dir.path(), "0", None).expect("readable").len(), 0, "the oldest are gone");
-    }
-
-    #[test]
-    fn it_goes_on_when_its_file_was_taken_away() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut writer = Writer::new(dir.path(), 1).expect("a file");
-        writer.flush(&mut written(&entry("before")));
-        fs::remove_file(dir.path().join(NAMES[1])).expect("it is there");
-        writer.flush(&mut written(&entry("after")));
-        assert_eq!(find(dir.path(), "after", None).expect("readable").len(), 1);
-    }
-
-    #[test]
-    fn it_does_not_grow_while_it_cannot_be_put_aside() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut writer = Writer::new(dir.path(), 1).expect("a file");
-        // A folder that is not empty, where it would be put.
-        fs::create_dir_all(dir.path().join(NAMES[0]).join("full")).expect("a folder");
-        (0..5).for_each(|number| writer.flush(&mut written(&entry(&format!("{number}")))));
-        let lines = || fs::read_to_string(dir.path().join(NAMES[1])).expect("a journal").lines().count();
-        assert_eq!(lines(), 1);
-        fs::remove_dir_all(dir.path().join(NAMES[0])).expect("our folder");
-        writer.flush(&mut written(&entry("after")));
-        assert_eq!((lines(), find(dir.path(), "after", None).expect("readable").len()), (1, 1));
-    }
-
-    #[test]
-    fn a_link_in_its_place_is_not_followed_and_nobody_else_may_write_beside_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let elsewhere = dir.path().join("elsewhere");
-        fs::write(&elsewhere, "").expect("a file");
-        std::os::unix::fs::symlink(&elsewhere, dir.path().join(NAMES[1])).expect("a link");
-        assert!(append(dir.path()).is_err() && find(dir.path(), "a", None).is_err());
-        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("our folder");
-        assert!(check(dir.path()).is_err());
-    }
-
-    #[test]
-    fn all_that_was_given_is_written_before_its_thread_ends_and_nobody_fills_it_alone() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (lines, taken) = sync_channel(WAITING);
-        for number in 0..LINES_OF_ONE + 5 {
-            lines.send(entry(&format!("{number}"))).expect("room");
-        }
-        lines.send(Entry { principal: "users:bob".into(), ..entry("bob") }).expect("room");
-        drop(lines);
-        Writer::new(dir.path(), 1 << 20).expect("a file").run(&taken);
-        let found = |id: &str| find(dir.path(), id, None).expect("readable").len();
-        assert_eq!((found("0"), found(&format!("{}", LINES_OF_ONE + 1)), found("bob")), (1, 0, 1));
-    }
-
-    #[test]
-    fn the_senders_own_names_are_not_in_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let topic = Topic::new("orders").expect("a topic");
-        for field in ["data.emails.bob@x.com", "data[3]", "data"] {
-            let entry = Entry::new("events", "users:alice", (&topic, "a".into()), &Refusal::invalid(field, "no"));
-            assert_eq!(entry.field.as_deref(), Some("data"));
-        }
-        assert!(check(dir.path()).is_ok());
-    }
-}
+mod tests;

@@ -143,7 +143,7 @@ pub fn mistakes(rows: &[RouteConfig]) -> Vec<(String, String)> {
             say("max_event_bytes", "must be from 1 KiB to 64 MiB");
         }
         if row.collection.as_deref().is_some_and(|name| !document::is_collection(name)) {
-            say("collection", "must be 1 to 1500 bytes without `/`, not `.`, `..` or `__…__`");
+            say("collection", "must be up to 200 letters, digits, `_`, `-`, `.`; not `.`, `..` or `__x__`");
         }
         if row.partitions < 1 {
             say("partitions", "must be at least 1");

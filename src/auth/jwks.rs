@@ -153,17 +153,16 @@ impl Remote {
 
     /// Fetches ahead of need until the drain.
     pub(super) async fn keep_fresh(self: Arc<Self>, mut signal: Signal) {
+        let mut landed = self.landed.subscribe();
         loop {
             let wait = self.due(Instant::now());
-            let mut landed = if wait.is_zero() { Some(self.refresh(Instant::now())) } else { None };
-            let next = async {
-                match &mut landed {
-                    Some(landed) => drop(landed.changed().await),
-                    None => tokio::time::sleep(wait).await,
-                }
-            };
+            if wait.is_zero() {
+                self.refresh(Instant::now());
+            }
             tokio::select! {
-                () = next => {}
+                // Whoever has asked for it: one that failed is tried again soon, and not when these keys are old.
+                _ = landed.changed() => {}
+                () = tokio::time::sleep(wait), if !wait.is_zero() => {}
                 () = signal.reached(Phase::Finishing) => return,
             }
         }

@@ -1,7 +1,7 @@
 //! `sluicegate trace`: where an event is now.
 //!
 //! What always holds: nothing here prints; nothing is changed, in the inbox or at the broker; a value is shown only where it
-//! is asked for. The inbox is looked at before the broker, because that is the way that events go.
+//! is asked for; what senders wrote is told so that a terminal has nothing to obey ([`escaped`]). The inbox is looked at before the broker, because that is the way that events go.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Failure, wiring};
+use super::{Failure, escaped, wiring};
 use crate::app::journal_dir;
 use crate::config::Loaded;
 use crate::event::{BadTopic, Topic};
@@ -84,7 +84,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn told(&self, json: bool) -> String {
-        if json { self.json.to_string() } else { self.text.clone() }
+        if json { escaped::json(&self.json.to_string()) } else { self.text.clone() }
     }
 }
 
@@ -165,7 +165,7 @@ fn of_row(row: &Shown, value: bool) -> Place {
     if entry.maybe && !aside {
         text += "; it may be in the broker too: --all-copies looks";
     }
-    Place { json, text: with_value(text, shown) }
+    Place { json, text: told(&text, shown) }
 }
 
 fn of_refusal(entry: &Entry) -> Place {
@@ -175,7 +175,7 @@ fn of_refusal(entry: &Entry) -> Place {
     let at = when(i64::try_from(*at_ms).unwrap_or(i64::MAX));
     let field = field.as_ref().map(|field| format!(" at `{field}`")).unwrap_or_default();
     let text = format!("refused: {id} of {principal}, topic {topic}, {at}, by the door {door}, because of `{code}`{field}");
-    Place { json, text }
+    Place { json, text: told(&text, None) }
 }
 
 fn of_copy(copy: &Copy) -> Place {
@@ -193,7 +193,7 @@ fn of_copy(copy: &Copy) -> Place {
     say(", time ", copy.timestamp_ms.map(when).as_deref());
     say(", by the door ", copy.source.as_deref());
     say(", fragment ", copy.fragment.as_deref());
-    Place { json, text: with_value(text, copy.value.as_ref()) }
+    Place { json, text: told(&text, copy.value.as_ref()) }
 }
 
 fn merge(json: &mut Value, more: &impl Serialize) {
@@ -203,8 +203,10 @@ fn merge(json: &mut Value, more: &impl Serialize) {
     }
 }
 
-fn with_value(text: String, value: Option<&String>) -> String {
-    value.map_or_else(|| text.clone(), |value| format!("{text}\n{value}"))
+/// One line, and below it the value.
+fn told(line: &str, value: Option<&String>) -> String {
+    let line = escaped::word(line);
+    value.map_or_else(|| line.clone(), |value| format!("{line}\n{}", escaped::value(value)))
 }
 
 fn times(n: u32) -> String {
@@ -236,6 +238,7 @@ fn line(progress: &Progress<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbox::offline::{Entry as Inboxed, ShownRecord};
 
     fn copy() -> Copy {
         Copy {
@@ -261,8 +264,49 @@ mod tests {
             (&json!("broker"), &json!(41), &json!("ab/0/2"))
         );
         let bare = of_copy(&Copy { principal: None, source: None, fragment: None, value: Some("{}".into()), ..copy() });
-        assert_eq!(bare.told(false).lines().nth(1), Some("{}"));
+        assert_eq!(bare.told(false).lines().nth(1), Some("  {}"));
         assert!(bare.json.get("fragment").is_none() && bare.json["value"] == "{}");
+    }
+
+    #[test]
+    fn what_a_sender_wrote_is_told_without_what_a_terminal_obeys() {
+        let hostile = "\u{1b}]0;x\u{7}\u{9b}2J\r\nin the broker: forged\u{202e}".to_owned();
+        let some = || Some(hostile.clone());
+        let copy = Copy { id: hostile.clone(), principal: some(), source: some(), fragment: some(), value: some(), ..copy() };
+        let refused = Entry {
+            at_ms: 0,
+            door: hostile.clone(),
+            principal: hostile.clone(),
+            topic: hostile.clone(),
+            id: hostile.clone(),
+            code: hostile.clone(),
+            field: some(),
+        };
+        let row = Shown {
+            entry: Inboxed {
+                name: hostile.clone(),
+                id: hostile.clone(),
+                topic: hostile.clone(),
+                partition: 0,
+                at_ms: 0,
+                state: "poison",
+                maybe: false,
+                attempts: 1,
+                reason: some(),
+                bytes: Some(1),
+            },
+            principal: hostile.clone(),
+            record: Some(ShownRecord { timestamp_ms: 0, key: None, headers: Vec::new(), value: some() }),
+            records: Vec::new(),
+            unreadable: None,
+        };
+        for place in [of_copy(&copy), of_refusal(&refused), of_row(&row, true)] {
+            for text in [place.told(false), place.told(true)] {
+                assert!(!text.contains(|c: char| c != '\n' && c.is_control()) && !text.contains('\u{202e}'), "{text:?}");
+            }
+            assert!(place.told(false).lines().skip(1).all(|line| line.starts_with("  ")), "a line of a value is none of ours");
+            assert_eq!(serde_json::from_str::<Value>(&place.told(true)).expect("JSON"), place.json);
+        }
     }
 
     #[test]

@@ -69,11 +69,11 @@ pub struct Rows {
 
 /// Serves until a signal has ended the drain. `greet` is called once, when the gate is up and is a developer's own.
 pub fn serve(loaded: Loaded, greet: impl FnOnce(&Welcome)) -> Result<(), StartError> {
-    let config = loaded.config;
+    let config = loaded.config.clone();
     let logs = telemetry::init(&config.telemetry).map_err(StartError::Failed)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
-        let app = App::build(config).await?;
+        let app = App::build(config).await.map_err(|error| located(&loaded, error))?;
         let welcome = |app: &App| {
             if let Some(development) = app.development() {
                 let Development { token, password, ca } = development.clone();
@@ -92,6 +92,14 @@ pub fn serve(loaded: Loaded, greet: impl FnOnce(&Welcome)) -> Result<(), StartEr
     match served? {
         true => Ok(()),
         false => Err(StartError::Failed("the drain was not over in time; the log says what remained".into())),
+    }
+}
+
+/// A mistake in the configuration says which variable it came from.
+fn located(loaded: &Loaded, error: StartError) -> StartError {
+    match error {
+        StartError::Configuration(text) => StartError::Configuration(loaded.located(&text)),
+        error @ (StartError::InUse(_) | StartError::Failed(_)) => error,
     }
 }
 
@@ -120,7 +128,7 @@ impl Stop {
 
 /// What would keep the gate from starting.
 pub fn preflight(loaded: &Loaded) -> Vec<String> {
-    crate::app::preflight(&loaded.config)
+    crate::app::preflight(&loaded.config).iter().map(|found| loaded.located(found)).collect()
 }
 
 /// A token, signed by the key of the named issuer, or of the only one that has one; on a developer's gate by the development key.

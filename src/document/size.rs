@@ -20,8 +20,31 @@ const LEAST: u64 = 1;
 const HEX_NAME: usize = 40;
 /// `!/`, the two slashes and the three numbers of `order` beside its topic: `!/<topic>/<10>/<20>/<8>`.
 const ORDER: usize = 2 + 1 + 10 + 1 + 20 + 1 + 8;
-/// Fields of the general shape, none of them in its headers.
-const GENERAL_LEAVES: usize = 18;
+/// The fields that a document of the general shape can have, of an event and of a batch. None is written that is not counted.
+pub const GENERAL: [&str; 20] = [
+    "v",
+    "kind",
+    "topic",
+    "partition",
+    "order",
+    "id",
+    "principal",
+    "key",
+    "headers",
+    "value",
+    "time",
+    "stored_at",
+    "not_before",
+    "maybe_delivered",
+    "audited",
+    "attempts",
+    "instance",
+    "reason",
+    "chosen",
+    "records",
+];
+/// Values that they are, those of the headers not counted.
+const GENERAL_LEAVES: usize = GENERAL.len() - 1;
 
 /// What of a value stands in an entry of an index, at most.
 const INDEXED: u64 = 1_500;
@@ -108,7 +131,7 @@ impl Extent<'_> {
         let field = |name: &str, value: u64| text(name.len()) + value;
         let header = OVERHEAD + field("name", text(0)) + field("value", 0);
         let headers = (self.headers as u64 * header + self.header_bytes as u64).max(LEAST);
-        let numbers = ["v", "partition", "time", "stored_at", "not_before", "attempts", "chosen"];
+        let numbers = ["v", "partition", "time", "stored_at", "not_before", "attempts", "chosen", "records"];
         name.0
             + OVERHEAD
             + numbers.iter().map(|name| field(name, WORD)).sum::<u64>()

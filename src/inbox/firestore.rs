@@ -68,6 +68,9 @@ pub(super) struct Shared {
     pub(super) writing: Writing,
 }
 
+/// The sizes of rows are computed with a name of an instance that is never shorter than it is.
+const _: () = assert!(ulid::ULID_LEN <= crate::document::LONGEST_INSTANCE);
+
 /// Whether it could be used, as far as can be seen without asking anybody.
 pub(super) fn check(config: &super::Config) -> Result<(), String> {
     refuse_emulator(config, std::env::var_os("K_SERVICE").is_some())?;

@@ -87,8 +87,9 @@ pub struct Entry {
     /// Why it was set aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Bytes of its body.
-    pub bytes: u64,
+    /// Bytes of its body; none: it was not read for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// One row with its content.

@@ -34,21 +34,24 @@ pub struct Documents {
     pub command_collection: String,
     /// Where everything else goes, of routes that name no collection; and the batches of Kafka producers to a topic of commands.
     pub collection: String,
+    /// Where the gates keep their leases: no route's place.
+    pub leases: String,
 }
 
 impl Documents {
     /// Mistakes of the table in front of them: the row's number and the option, and what is wrong. The reader of commands
-    /// takes whatever is in its collection for a command, and deletes it.
+    /// takes whatever is in its collection for a command, and deletes it; a lease among rows is a row that cannot be read.
     pub fn mistakes(&self, rows: &[RouteConfig]) -> Vec<(String, String)> {
         let stored = || rows.iter().enumerate().filter(|(_, row)| row.inbox);
         let used = |commands: bool| stored().filter(move |(_, row)| is_command(row) == commands).map(|(_, row)| self.collection_of(row));
-        let commands: HashSet<&str> = used(true).chain([self.command_collection.as_str()]).collect();
-        let others: HashSet<&str> = used(false).chain([self.collection.as_str()]).collect();
+        let commands: HashSet<&str> = used(true).chain([self.command_collection.as_str(), self.leases.as_str()]).collect();
+        let others: HashSet<&str> = used(false).chain([self.collection.as_str(), self.leases.as_str()]).collect();
         let clash = |row: &RouteConfig| {
             let (mine, theirs, what) = match is_command(row) {
                 true => (self.collection_of(row), &others, "is where the gate keeps what it replays itself"),
                 false => (self.collection_of(row), &commands, "is where somebody else reads commands and deletes them"),
             };
+            let what = if mine == self.leases { "is where the gates keep their leases" } else { what };
             theirs.contains(mine).then(|| format!("`{mine}` {what}: expected another collection"))
         };
         stored().filter_map(|(i, row)| Some((format!("[{i}].collection"), clash(row)?))).collect()

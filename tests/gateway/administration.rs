@@ -28,8 +28,8 @@ async fn basic(gate: &Gate, name: &str) -> Answer {
 }
 
 /// Scenario: tokens and users with every topic, and with the right to administer, ask for a replay without a broker.
-/// Guarantees: without credentials 401; topics, `*` included, never give the right: 403; who has it reads what is left and why,
-/// and cannot send by it.
+/// Guarantees: without credentials 401; topics, `*` included, never give the right: 403, whatever the body; who has it reads what
+/// is left and why, cannot send by it, and says it in 1 KiB at most.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_administers_may_and_no_topics_make_an_administrator() {
     let gate = Setup::new().start().await;
@@ -42,7 +42,16 @@ async fn who_administers_may_and_no_topics_make_an_administrator() {
         assert_eq!((denied.status, denied.json()["code"].as_str()), (403, Some("denied")), "{topics}");
         assert_eq!(denied.header("content-type"), Some("application/problem+json"));
     }
+    for body in ["[]".to_owned(), " ".repeat(2_000)] {
+        let token = gate.token(&["--sub", "me", "--topics", "*"]).await;
+        assert_eq!(gate.post(PATH, &token, body).await.status, 403, "the right is asked for before the body is read");
+    }
     let admin = gate.token(&["--sub", "scheduler", "--admin"]).await;
+    let large = gate.post(PATH, &admin, format!("{:1025}", "{\"seconds\":1}")).await;
+    assert_eq!((large.status, large.json()["code"].as_str()), (413, Some("too_large")), "{}", large.text());
+    let told = large.json()["detail"].as_str().expect("a text").to_owned();
+    assert!(told.contains("1025") && told.contains("1024") && told.contains("body"), "{told}");
+    assert_eq!(gate.post(PATH, &admin, format!("{:1024}", "{\"seconds\":1}")).await.status, 200);
     let answer = gate.post(PATH, &admin, "{\"seconds\":1}").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json(), json!({ "replayed": 0, "left": 2, "complete": false, "waiting_for": "broker" }));

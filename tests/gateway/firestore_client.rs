@@ -4,6 +4,8 @@
 mod calls;
 mod metadata;
 mod outage;
+mod size;
+mod start;
 mod tokens;
 
 use sluicegate::inbox::firestore::client::{Client, Fault, Written};

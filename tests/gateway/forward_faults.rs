@@ -176,7 +176,7 @@ async fn lies_end_the_connection_and_the_outcome_is_unknown() {
     let cluster = Scripted::start(1, &[("raw", 2)]).await;
     let leg = hasty(&cluster);
     assert_eq!(offset(leg.ask("raw", 0, "the truth").await), Some(0));
-    let lies = [Lie::Correlation, Lie::HugeFrame, Lie::NegativeFrame, Lie::Short, Lie::OtherPartition, Lie::HostileCount];
+    let lies = [Lie::Correlation, Lie::HugeFrame, Lie::NegativeFrame, Lie::LargeFrame, Lie::Short, Lie::OtherPartition, Lie::HostileCount];
     for lie in lies {
         cluster.lie(lie);
         let before = cluster.connections();

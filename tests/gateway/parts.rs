@@ -123,9 +123,9 @@ while True:
     let deadline = DEADLINE;
     let said = |word: &'static str| move |line: &str| (line == word).then_some(());
     process.wait_for_line("fine", deadline, said("fine"));
-    let fault = Fault::inject(process.id(), "fsync", "error=EIO", None);
+    let mut fault = Fault::inject(process.id(), "fsync", "error=EIO", None);
     process.wait_for_line("the fault", deadline, said("Input/output error"));
-    assert!(fault.count() > 0);
+    fault.wait_for_one();
     drop(fault);
     let lines = || process.lines();
     let end = Instant::now() + deadline;

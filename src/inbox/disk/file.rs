@@ -69,8 +69,8 @@ pub enum OpenError {
         /// What is wrong with it.
         why: String,
     },
-    /// Its settings cannot be used.
-    #[error("the inbox cannot be used: {0}")]
+    /// Its settings cannot be used: the whole key, and what is wrong.
+    #[error("{0}")]
     Settings(String),
     /// The disk said no.
     #[error("the inbox in `{}` cannot be opened: {error}", .dir.display())]

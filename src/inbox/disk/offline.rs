@@ -93,7 +93,7 @@ fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
         maybe: row.get(5)?,
         attempts: row.get(6)?,
         reason: row.get(7)?,
-        bytes: body.len() as u64,
+        bytes: Some(body.len() as u64),
     })
 }
 

@@ -102,7 +102,11 @@ impl Client {
 
     /// Whether a client could be made of this, as far as can be seen without asking anybody.
     pub fn check(config: &Config) -> Result<(), String> {
-        Credentials::new(config).map(drop)
+        let credentials = Credentials::new(config)?;
+        if config.project.is_none() && !credentials.asks_for_project() {
+            credentials.project()?;
+        }
+        Transport::check(&config.url())
     }
 
     /// Keeps the token fresh and the connection warm. Ends with the drain's last phase; calls can be made after that, too.

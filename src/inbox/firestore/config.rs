@@ -9,10 +9,11 @@ use http::Uri;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::document::is_collection;
 use crate::route::Documents;
 use crate::units::{Secret, Span};
 
-/// Firestore's own limit on an id, far above what anybody writes.
+/// Bytes of a project's id and of `source`: far above what anybody writes.
 const MAX_ID_BYTES: usize = 200;
 
 /// Which database, who we are to it, and how much it is asked to do.
@@ -108,7 +109,12 @@ impl Config {
 
     /// What it holds, and where, for the routes.
     pub fn documents(&self) -> Documents {
-        Documents { source: self.source.clone(), command_collection: self.command_collection.clone(), collection: self.collection.clone() }
+        Documents {
+            source: self.source.clone(),
+            command_collection: self.command_collection.clone(),
+            collection: self.collection.clone(),
+            leases: self.leases(),
+        }
     }
 
     /// The emulator, if it is not on this machine.
@@ -150,9 +156,9 @@ impl Config {
             "expected `(default)`, or 4 to 63 lower-case letters, digits and `-`, the first a letter, the last none of `-`",
         );
         let id = "expected the name of a collection: up to 200 letters, digits, `_`, `-`, `.`; not `__x__`";
-        expect(is_id(&self.collection), "collection", id);
-        expect(is_id(&self.command_collection), "command_collection", id);
-        let former = |name: &String| is_id(name) && *name != self.command_collection;
+        expect(is_collection(&self.collection), "collection", id);
+        expect(is_collection(&self.command_collection), "command_collection", id);
+        let former = |name: &String| is_collection(name) && *name != self.command_collection;
         expect(
             self.former_collections.iter().all(former),
             "former_collections",
@@ -169,13 +175,6 @@ impl Config {
         expect(is_place(&self.metadata_host), "metadata_host", "expected `host` or `host:port`");
         expect(is_endpoint(&self.endpoint), "endpoint", "expected `https://host`, or `http://` on loopback, without a path");
     }
-}
-
-/// What may stand between two slashes of a document's name, and a little less.
-pub(super) fn is_id(text: &str) -> bool {
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
-    let reserved = matches!(text, "." | "..") || (text.starts_with("__") && text.ends_with("__"));
-    plain && !reserved && (1..=MAX_ID_BYTES).contains(&text.len())
 }
 
 /// A database's id.

@@ -118,11 +118,11 @@ impl Credentials {
     pub fn new(config: &Config) -> Result<Self, String> {
         let source = match (&config.emulator, &config.service_account) {
             (Some(_), _) => Source::Emulator,
-            _ if !config.service_account_json.is_empty() => {
-                Source::Account(Account::read(&config.service_account_json).map_err(|fault| format!("service_account_json: {fault}"))?)
-            }
+            _ if !config.service_account_json.is_empty() => Source::Account(
+                Account::read(&config.service_account_json).map_err(|fault| format!("inbox.firestore.service_account_json: {fault}"))?,
+            ),
             (None, Some(path)) => {
-                let at = |fault: &dyn fmt::Display| format!("service_account: `{}`: {fault}", path.display());
+                let at = |fault: &dyn fmt::Display| format!("inbox.firestore.service_account: `{}`: {fault}", path.display());
                 let json = std::fs::read_to_string(path).map_err(|error| at(&error))?;
                 Source::Account(Account::read(&Secret::new(json)).map_err(|fault| at(&fault))?)
             }
@@ -131,9 +131,14 @@ impl Credentials {
         Ok(Self { source, state: Mutex::default(), turn: tokio::sync::Mutex::default(), discarded: Notify::new() })
     }
 
+    /// Whether somebody else must be asked for the project.
+    pub fn asks_for_project(&self) -> bool {
+        matches!(self.source, Source::Metadata(_))
+    }
+
     /// The project that the source belongs to.
     pub fn project(&self) -> Result<String, String> {
-        let none = || "no project: set inbox.firestore.project, or FIREBASE_PROJECT_ID".to_owned();
+        let none = || "inbox.firestore.project: none is known; set it, or FIREBASE_PROJECT_ID".to_owned();
         match &self.source {
             Source::Emulator => Err(none()),
             Source::Account(account) => account.project().ok_or_else(none),

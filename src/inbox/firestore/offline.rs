@@ -20,7 +20,10 @@ const PAGE: usize = 300;
 const WALKED: usize = 20_000;
 
 /// Copies of one id that are shown.
-const COPIES: i32 = 100;
+const COPIES: u16 = 100;
+
+/// What a list tells of a row: all but what its sender wrote, which would be most of what is read.
+const LISTED: [&str; 7] = ["order", "id", "stored_at", "not_before", "maybe_delivered", "attempts", "reason"];
 
 /// Nobody: a person has stored none of the rows.
 const NOBODY: &str = "";
@@ -47,8 +50,8 @@ impl<'a> Reader<'a> {
         let ranges = if filter.poison { &[true][..] } else { &[false, true] };
         let mut rows = Vec::new();
         for aside in ranges {
-            for document in self.walk(topic.as_ref(), *aside, None, limit - rows.len()).await? {
-                rows.extend(entry(&document).map(|(entry, _)| entry));
+            for document in self.walk(topic.as_ref(), *aside, &LISTED, limit - rows.len()).await? {
+                rows.extend(entry(&document).map(|(entry, _)| Entry { bytes: None, ..entry }));
             }
         }
         rows.sort_by_key(|row| row.at_ms);
@@ -80,7 +83,7 @@ impl<'a> Reader<'a> {
         let mut documents = Vec::new();
         for collection in self.collections.all() {
             documents.extend(self.named(collection, wanted).await?);
-            documents.extend(self.ask(equal(collection, "id", wanted, COPIES)).await?);
+            documents.extend(self.ask(equal(collection, "id", wanted, COPIES.into())).await?);
         }
         Ok(documents.iter().filter_map(shown).collect())
     }
@@ -89,7 +92,7 @@ impl<'a> Reader<'a> {
     async fn by_key(&self, wanted: &str, topic: Option<&Topic>) -> Result<Vec<Shown>, String> {
         let mut names = Vec::new();
         for aside in [false, true] {
-            let walked = self.walk(topic, aside, Some(&["order", "id"]), WALKED + 1).await?;
+            let walked = self.walk(topic, aside, &["order", "id"], WALKED + 1).await?;
             if walked.len() > WALKED {
                 return Err(format!(
                     "not among the first {WALKED} rows of the inbox, and it has more: say --topic, or the whole id of the answer"
@@ -98,6 +101,7 @@ impl<'a> Reader<'a> {
             let called = |document: &&fs::Document| is_called(proto::text_of(&document.fields, "id").unwrap_or_default(), wanted);
             names.extend(walked.iter().filter(called).map(|document| document.name.clone()));
         }
+        names.truncate(COPIES.into());
         let found = self.client.get(names).await.map_err(said)?;
         Ok(found.iter().flatten().filter_map(shown).collect())
     }
@@ -106,7 +110,7 @@ impl<'a> Reader<'a> {
         let mut found = Vec::new();
         for (collection, topic) in self.commands {
             let mut documents = self.named(collection, wanted).await?;
-            documents.extend(self.ask(equal(collection, "idempotency_key", wanted, COPIES)).await?);
+            documents.extend(self.ask(equal(collection, "idempotency_key", wanted, COPIES.into())).await?);
             found.extend(documents.iter().map(|document| command(document, topic)));
         }
         Ok(found)
@@ -121,15 +125,15 @@ impl<'a> Reader<'a> {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Rows in their order, up to a limit.
-    async fn walk(&self, topic: Option<&Topic>, aside: bool, fields: Option<&[&str]>, limit: usize) -> Result<Vec<fs::Document>, String> {
+    /// These fields of rows in their order, up to a limit.
+    async fn walk(&self, topic: Option<&Topic>, aside: bool, fields: &[&str], limit: usize) -> Result<Vec<fs::Document>, String> {
         let (first, to) = order::reach(topic, aside);
         let mut found = Vec::new();
         for collection in self.collections.all() {
             let mut from = first.clone();
             while found.len() < limit {
                 let page = Range { collection, from: &from, to: &to }.first(PAGE.min(limit - found.len()));
-                let page = self.ask(fields.map_or(page.clone(), |fields| query::only(page, fields))).await?;
+                let page = self.ask(query::only(page, fields)).await?;
                 let Some(last) = page.last().and_then(|last| proto::text_of(&last.fields, "order")) else { break };
                 from = format!("{last}\0");
                 found.extend(page);
@@ -165,7 +169,7 @@ fn entry(document: &fs::Document) -> Option<(Entry, Row)> {
         maybe: row.maybe || aside,
         attempts: row.attempts,
         reason: text("reason"),
-        bytes: document.encoded_len() as u64,
+        bytes: Some(document.encoded_len() as u64),
     };
     Some((entry, row))
 }
@@ -189,7 +193,7 @@ fn command(document: &fs::Document, topic: &str) -> Shown {
         maybe: false,
         attempts: 0,
         reason: None,
-        bytes: document.encoded_len() as u64,
+        bytes: Some(document.encoded_len() as u64),
     };
     let value = serde_json::Value::Object(document.fields.iter().map(|(name, value)| (name.clone(), json::of(value))).collect());
     let record = ShownRecord { timestamp_ms: at_ms, key: None, headers: Vec::new(), value: Some(value.to_string()) };

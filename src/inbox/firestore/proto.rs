@@ -125,6 +125,8 @@ pub fn delete(name: String) -> fs::Write {
 
 /// Changes these fields of a document that is there: those that stand in the mask and not among the fields are taken away.
 pub fn update(name: String, fields: Fields, mask: &[&str]) -> fs::Write {
+    // Reasons are words of ours, all of them short; the sizes of rows are computed with a longer one.
+    debug_assert!(text_of(&fields, "reason").is_none_or(|reason| reason.len() <= document::LONGEST_REASON));
     let mut write = write(Operation::Update(document(name, fields)), Some(ConditionType::Exists(true)));
     write.update_mask = Some(fs::DocumentMask { field_paths: mask.iter().map(|path| (*path).to_owned()).collect() });
     write
@@ -287,3 +289,6 @@ fn map<const N: usize>(of: [(&str, fs::Value); N]) -> fs::Value {
     let fields = of.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     value(ValueType::MapValue(fs::MapValue { fields }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,14 +5,30 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde::Deserialize;
 
+use super::body::BodyLimits;
 use super::events::media_type;
 use super::fault::Fault;
+use crate::auth::{Principal, administrator};
 use crate::ingest::NotReplayed;
 use crate::receipt::Refusal;
+use crate::units::ByteSize;
 
 /// How long a replay goes on that is not told otherwise, and at most.
 const SECONDS: u64 = 20;
 const MAX_SECONDS: u64 = 300;
+
+/// A wish is short.
+const MAX_BYTES: ByteSize = ByteSize::kib(1);
+
+/// Nothing is read of who does not administer. (The trunk asks again: what is asked here is a courtesy.)
+pub fn check(principal: &Principal) -> Result<(), Fault> {
+    administrator(principal).map(drop).ok_or(Fault::NotAdmin)
+}
+
+/// The bounds of the body, within those of all bodies.
+pub fn within(all: &BodyLimits) -> BodyLimits {
+    BodyLimits { wire: all.wire.min(MAX_BYTES), decoded: all.decoded.min(MAX_BYTES), ..*all }
+}
 
 /// The body, all of it optional.
 #[derive(Deserialize)]

@@ -178,7 +178,9 @@ impl Door {
     {
         query::topic(head.parts.uri.query())?;
         let principal = self.lobby.principal(head, Duration::ZERO).await?;
-        let (bytes, guard) = body::read(head.parts, body, &self.limits, &self.parts.meter).await?;
+        administration::check(&principal)?;
+        let limits = administration::within(&self.limits);
+        let (bytes, guard) = body::read(head.parts, body, &limits, &self.parts.meter).await?;
         let limit = administration::limit(&head.parts.headers, &bytes)?;
         drop((bytes, guard));
         let share = self.parts.ingest.replay(&principal, limit).await.map_err(administration::fault)?;

@@ -5,7 +5,12 @@ use crate::document::LARGEST_DOCUMENT;
 use crate::records::RecordBatch;
 
 fn documents() -> Documents {
-    Documents { source: "firebase-fallback".into(), command_collection: "commands".into(), collection: "own".into() }
+    Documents {
+        source: "firebase-fallback".into(),
+        command_collection: "commands".into(),
+        collection: "own".into(),
+        leases: "own_leases".into(),
+    }
 }
 
 fn row(shape: Shape) -> RouteConfig {
@@ -151,11 +156,11 @@ fn what_a_document_has_room_for_is_routed() {
 #[test]
 fn collections_have_names_that_firestore_takes_and_commands_share_theirs_with_nothing() {
     let named = |shape, name: &str| RouteConfig { collection: Some(name.to_owned()), ..row(shape) };
-    for name in ["", "a/b", ".", "..", "__x__", &"x".repeat(1_501)] {
+    for name in ["", "a/b", ".", "..", "__x__", "__", "ü", "a b", "a`b", &"x".repeat(201)] {
         let found = mistakes(&[named(Shape::Raw, name)]);
         assert!(matches!(found.as_slice(), [(key, _)] if key == "[0].collection"), "{name}: {found:?}");
     }
-    for name in ["mine", "ü", "__x", "...", &"x".repeat(1_500)] {
+    for name in ["mine", "__x", "...", "A-b_c.d", &"x".repeat(200)] {
         assert_eq!(mistakes(&[named(Shape::Raw, name)]), [], "{name}");
     }
     let clashes = |rows: &[RouteConfig]| documents().mistakes(rows).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
@@ -163,5 +168,9 @@ fn collections_have_names_that_firestore_takes_and_commands_share_theirs_with_no
     assert_eq!(clashes(&[named(Shape::Raw, "commands")]), ["[0].collection"]);
     assert_eq!(clashes(&[named(Shape::Command, "own")]), ["[0].collection"]);
     assert_eq!(clashes(&[named(Shape::Raw, "x"), row(Shape::Raw), named(Shape::Command, "x")]), ["[0].collection", "[2].collection"]);
+    for shape in [Shape::Raw, Shape::Command, Shape::Telemetry] {
+        let [(key, problem)] = &documents().mistakes(&[named(shape, "own_leases")])[..] else { panic!("one mistake") };
+        assert!(key == "[0].collection" && problem.contains("leases"), "{problem}");
+    }
     assert_eq!(clashes(&[RouteConfig { inbox: false, ..named(Shape::Raw, "commands") }]), [""; 0]);
 }

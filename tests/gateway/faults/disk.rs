@@ -76,9 +76,9 @@ async fn a_sync_of_the_log_that_fails_latches_the_store_until_a_restart_and_lose
     assert_eq!(post(&gate, &token, &stage.ledger, "alpha", 20, 100).await.status, 202);
 
     stage.ledger.broken("disk");
-    let fault = Fault::inject(gate.id(), CALLS, "error=EIO", Some(&wal(&gate)));
+    let mut fault = Fault::inject(gate.id(), CALLS, "error=EIO", Some(&wal(&gate)));
     assert_unavailable(&post(&gate, &token, &stage.ledger, "alpha", 21, 100).await);
-    assert!(fault.count() > 0);
+    fault.wait_for_one();
     drop(fault);
     assert!(latched(&gate).await);
     for number in 22..26 {
@@ -122,7 +122,7 @@ async fn a_sync_of_the_database_that_fails_latches_the_store_until_a_restart_and
     stage.kill_broker();
     let database = gate.setup.path("data/inbox.db").canonicalize().expect("the inbox has its file");
     stage.ledger.broken("disk");
-    let fault = Fault::inject(gate.id(), CALLS, "error=EIO", Some(&database));
+    let mut fault = Fault::inject(gate.id(), CALLS, "error=EIO", Some(&database));
     let mut number = 1;
     // Until an idle store has brought its log in, which is when it syncs the database.
     while !latched(&gate).await {
@@ -132,7 +132,7 @@ async fn a_sync_of_the_database_that_fails_latches_the_store_until_a_restart_and
         let failed = async || (fault.count() > 0 && latched(&gate).await).then_some(());
         eventually("the store is latched", DEADLINE, failed).await;
     }
-    assert!(fault.count() > 0);
+    fault.wait_for_one();
     drop(fault);
     assert_unavailable(&post(&gate, &token, &stage.ledger, "alpha", number, 100).await);
     gate.kill_9();
@@ -332,7 +332,12 @@ async fn a_slow_disk_is_refused_for_in_time_and_fills_no_memory() {
 
 /// How much memory a gate has, in KiB.
 pub fn resident_kib(gate: &Gate) -> u64 {
+    memory_kib(gate, "VmRSS:")
+}
+
+/// The same by what the system counts: `VmRSS:` what it has, `VmPeak:` the most that it has ever asked for.
+pub fn memory_kib(gate: &Gate, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.id())).expect("the gate runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has some");
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("every process has some");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

@@ -173,8 +173,13 @@ async fn a_command_sent_again_is_one_document_and_its_key_with_another_payload_a
     assert!(reader.dead[0].1.contains("two payloads"));
 }
 
+/// A small document with large indexes.
+const INDEXED: &str = "3,000 values under a long name";
+
 /// What is JSON, and the broker would take, and a document cannot hold.
 fn impossible() -> Vec<(&'static str, String)> {
+    // Each of them is twice in the indexes, under the whole of its name.
+    let indexed: Vec<_> = (0..3_000).map(|n| format!("\"{n}\":1")).collect();
     let nested = |levels: usize| format!("{{\"action\":\"x\",\"deep\":{}1{}}}", "{\"a\":".repeat(levels), "}".repeat(levels));
     vec![
         ("a list in a list", "{\"action\":\"x\",\"list\":[1,[2]]}".to_owned()),
@@ -186,6 +191,7 @@ fn impossible() -> Vec<(&'static str, String)> {
         ("less than -2^63", "{\"action\":\"x\",\"list\":[-9223372036854775809]}".to_owned()),
         ("a text of 1 MiB", format!("{{\"action\":\"x\",\"text\":\"{}\"}}", "x".repeat(1 << 20))),
         ("a long name", format!("{{\"action\":\"x\",\"{}\":1}}", "n".repeat(1_501))),
+        (INDEXED, format!("{{\"action\":\"x\",\"{}\":{{{}}}}}", "n".repeat(1_400), indexed.join(","))),
         ("more than 10,000 values", format!("{{\"action\":\"x\",\"list\":[{}0]}}", "0,".repeat(10_000))),
     ]
 }
@@ -226,6 +232,8 @@ async fn what_a_document_cannot_hold_is_refused_with_the_place_broker_up_or_down
     for (name, place) in places {
         assert_eq!(field(name), place, "{name}");
     }
+    let indexed = up.iter().find(|(name, _)| *name == INDEXED).expect("a case").1.to_string();
+    assert!(indexed.contains("indexes") && indexed.contains("8388608"), "{indexed}");
     assert_eq!(stage.faulty.stores(), 1, "nothing of it was sent to Firestore");
     let mut reader = stage.reader();
     reader.drain().await;

@@ -45,6 +45,12 @@ async fn the_inbox_is_listed_shown_traced_and_purged_by_commands() {
     let listed = objects(&setup, &["inbox", "list", "--json"]).await;
     assert_eq!(names(&listed), documents, "oldest first");
     assert!(listed.iter().all(|row| row["state"] == "ready" || row["state"] == "held"), "{listed:?}");
+    assert!(listed.iter().all(|row| row.get("bytes").is_none()), "a list reads no values: {listed:?}");
+    assert_eq!(
+        listed.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(),
+        stored.iter().map(|row| row["id"].clone()).collect::<Vec<_>>()
+    );
+    assert!(listed.iter().all(|row| row["at_ms"].as_i64().is_some_and(|at| at > 0)), "{listed:?}");
     assert_eq!(names(&objects(&setup, &["inbox", "list", "--json", "--topic", "others"]).await), [documents[1]]);
     assert_eq!(objects(&setup, &["inbox", "list", "--json", "--limit", "2"]).await.len(), 2);
     let table = setup.run(&["inbox", "list"]).await.stdout;
@@ -52,6 +58,7 @@ async fn the_inbox_is_listed_shown_traced_and_purged_by_commands() {
 
     let shown: Value = serde_json::from_str(&setup.run(&["inbox", "show", documents[0]]).await.stdout).expect("JSON");
     assert_eq!((&shown["value"], &shown["key"], &shown["principal"]), (&json!("{\"secret\":0}"), &json!("k"), &json!("dev:me")));
+    assert!(shown["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{shown}");
     let unknown = setup.run(&["inbox", "show", "00"]).await;
     assert!(unknown.status == 1 && unknown.stderr.contains("inbox list"), "{}", unknown.stderr);
     for wanted in [documents[1], stored[1]["id"].as_str().expect("an id"), "order-17"] {

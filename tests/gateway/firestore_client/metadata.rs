@@ -1,7 +1,7 @@
 //! A metadata server: it hands out what it was told to.
 //!
-//! What always holds: it counts what it is asked, answers nobody who does not say `Metadata-Flavor: Google`, and ends when
-//! it is dropped.
+//! What always holds: it counts what it is asked, answers nobody who does not say `Metadata-Flavor: Google`, says the same itself
+//! unless it is told not to, and ends when it is dropped.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -23,6 +23,7 @@ pub struct Metadata {
 struct Told {
     tokens: Vec<Handed>,
     asked: usize,
+    disguised: bool,
 }
 
 /// A token as it is handed out, and for how many seconds; none: 503.
@@ -33,7 +34,7 @@ impl Metadata {
     pub async fn start(tokens: &[Handed]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback");
         let port = listener.local_addr().expect("bound").port();
-        let told = Arc::new(Mutex::new(Told { tokens: tokens.to_vec(), asked: 0 }));
+        let told = Arc::new(Mutex::new(Told { tokens: tokens.to_vec(), asked: 0, disguised: false }));
         let serving = tokio::spawn({
             let told = Arc::clone(&told);
             async move {
@@ -48,6 +49,11 @@ impl Metadata {
     /// The value of `GCE_METADATA_HOST`.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// From now on it does not say what it is.
+    pub fn disguise(&self) {
+        self.told.lock().expect("nobody panics with it").disguised = true;
     }
 
     /// How often a token was asked for.
@@ -83,12 +89,13 @@ async fn answer(stream: TcpStream, told: Arc<Mutex<Told>>) {
         }
     }
     let flavor = head.lines().any(|line| line.eq_ignore_ascii_case("metadata-flavor: Google"));
+    let says = if told.lock().expect("nobody panics with it").disguised { "" } else { "metadata-flavor: Google\r\n" };
     let (status, body) = match head.split(' ').nth(1) {
         _ if !flavor => (403, String::new()),
         Some(TOKEN) => told.lock().expect("nobody panics with it").token(),
         Some(PROJECT) => (200, "demo".to_owned()),
         _ => (404, String::new()),
     };
-    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let answer = format!("HTTP/1.1 {status} X\r\n{says}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
     drop(stream.get_mut().write_all(answer.as_bytes()).await);
 }

@@ -140,6 +140,20 @@ async fn without_a_project_the_metadata_server_names_it_and_without_that_nothing
 }
 
 #[tokio::test]
+async fn what_answers_in_the_place_of_a_metadata_server_and_does_not_say_that_it_is_one_is_not_believed() {
+    let Some(firestore) = Firestore::start_with_rules().await else { return };
+    let metadata = Metadata::start(&[OWNER]).await;
+    metadata.disguise();
+    let client = client(&firestore, &metadata).await;
+    let fault = make(&client, "a").await.expect_err("no token");
+    assert!(matches!(fault, Fault::Denied(_)) && !fault.is_unknown() && metadata.asked() > 0, "{fault:?}");
+    assert!(client.last_error().is_some_and(|error| error.contains("Metadata-Flavor")), "{:?}", client.last_error());
+    let nameless = Config { project: None, ..settings(&firestore, &metadata) };
+    let made = tokio::task::spawn_blocking(move || Client::new(&nameless)).await.expect("no panic");
+    assert!(made.expect_err("nobody names a project").contains("Metadata-Flavor"));
+}
+
+#[tokio::test]
 async fn no_token_and_no_key_shows_itself() {
     let Some(firestore) = Firestore::start_with_rules().await else { return };
     let metadata = Metadata::start(&[Some(("canary", 3_600))]).await;
@@ -148,5 +162,5 @@ async fn no_token_and_no_key_shows_itself() {
     assert!(!format!("{client:?} {fault:?} {:?}", client.last_error()).contains("canary"));
     let config = Config { service_account_json: Secret::new(r#"{"type":"canary""#), ..settings(&firestore, &metadata) };
     let mistake = Client::new(&config).expect_err("no JSON");
-    assert!(mistake.starts_with("service_account_json: expected") && !mistake.contains("canary"), "{mistake}");
+    assert!(mistake.starts_with("inbox.firestore.service_account_json: expected") && !mistake.contains("canary"), "{mistake}");
 }

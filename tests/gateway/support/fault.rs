@@ -30,10 +30,20 @@ impl Fault {
         Self(process)
     }
 
-    /// How many calls have failed (or were delayed) so far.
+    /// How many calls have failed (or were delayed) so far, as far as strace has written it down.
     pub fn count(&self) -> usize {
-        self.0.lines().iter().filter(|line| line.contains("(INJECTED)") || line.contains("(DELAYED)")).count()
+        self.0.lines().iter().filter(|line| is_hit(line)).count()
     }
+
+    /// Waits until strace has written down a call that has failed (or was delayed): the process sees it before that.
+    pub fn wait_for_one(&mut self) {
+        self.0.wait_for_line("a call was hit", DEADLINE, |line| is_hit(line).then_some(()));
+    }
+}
+
+/// Whether this line of strace says that a call was tampered with.
+fn is_hit(line: &str) -> bool {
+    line.contains("(INJECTED)") || line.contains("(DELAYED)")
 }
 
 impl Drop for Fault {

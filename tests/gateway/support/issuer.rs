@@ -5,8 +5,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -23,6 +23,8 @@ pub struct Issuer {
 
 struct Shared {
     published: Mutex<Published>,
+    /// Who answers late looks whether it still is to.
+    told: Condvar,
     requests: AtomicUsize,
     ended: AtomicBool,
 }
@@ -33,6 +35,10 @@ struct Published {
     max_age: u64,
     /// The status of every answer until told otherwise.
     status: u16,
+    /// How late every answer comes.
+    delay: Duration,
+    /// Nothing is published of the keys.
+    hidden: bool,
 }
 
 struct SigningKey {
@@ -59,8 +65,10 @@ impl Issuer {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let address = listener.local_addr().expect("bound");
-        let published = Published { keys: vec![SigningKey::generate(1)], max_age: 3600, status: 200 };
-        let shared = Arc::new(Shared { published: Mutex::new(published), requests: AtomicUsize::new(0), ended: AtomicBool::new(false) });
+        let published = Published { keys: vec![SigningKey::generate(1)], max_age: 3600, status: 200, delay: Duration::ZERO, hidden: false };
+        let shared =
+            Shared { published: Mutex::new(published), told: Condvar::new(), requests: AtomicUsize::new(0), ended: AtomicBool::new(false) };
+        let shared = Arc::new(shared);
         let served = shared.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten().take_while(|_| !served.ended.load(Ordering::SeqCst)) {
@@ -89,6 +97,17 @@ impl Issuer {
     /// From now on every request for the keys is answered with this status; 200 is the normal one.
     pub fn answer_with(&self, status: u16) {
         self.published().status = status;
+    }
+
+    /// From now on every answer comes so late. Those that wait already come when that is over, if it is earlier.
+    pub fn answer_late(&self, by: Duration) {
+        self.published().delay = by;
+        self.shared.told.notify_all();
+    }
+
+    /// From now on the set of keys is empty (`{"keys":[]}`), or is not any more.
+    pub fn publish_nothing(&self, hidden: bool) {
+        self.published().hidden = hidden;
     }
 
     /// From now on the keys may be kept for this long.
@@ -126,7 +145,7 @@ impl Issuer {
         self.token(&json!({"iss": issuer, "aud": project, "sub": uid, "user_id": uid, "auth_time": now}))
     }
 
-    fn published(&self) -> std::sync::MutexGuard<'_, Published> {
+    fn published(&self) -> MutexGuard<'_, Published> {
         self.shared.published.lock().expect("nobody panics with it")
     }
 }
@@ -134,11 +153,22 @@ impl Issuer {
 impl Drop for Issuer {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
+        self.answer_late(Duration::ZERO);
         drop(TcpStream::connect(self.address)); // Wakes the listener, which sees that it has ended.
     }
 }
 
 impl Shared {
+    /// What is published when the time of an answer has come.
+    fn after_delay(&self) -> MutexGuard<'_, Published> {
+        let since = Instant::now();
+        let mut published = self.published.lock().expect("nobody panics with it");
+        while let Some(left) = published.delay.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
+            published = self.told.wait_timeout(published, left).expect("nobody panics with it").0;
+        }
+        published
+    }
+
     /// Answers one request and closes: the gate asks seldom.
     fn answer(&self, mut stream: &TcpStream) {
         drop(stream.set_read_timeout(Some(DEADLINE)));
@@ -150,19 +180,19 @@ impl Shared {
                 _ => break,
             }
         }
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        if path == "/jwks.json" {
+            self.requests.fetch_add(1, Ordering::SeqCst);
+        }
         let (status, max_age, keys) = {
-            let published = self.published.lock().expect("nobody panics with it");
-            let keys: Vec<_> = published.keys.iter().map(|key| key.public.clone()).collect();
+            let published = self.after_delay();
+            let keys: Vec<_> = published.keys.iter().filter(|_| !published.hidden).map(|key| key.public.clone()).collect();
             (published.status, published.max_age, json!({ "keys": keys }))
         };
-        let path = request.split(' ').nth(1).unwrap_or_default();
         let (status, body) = match path {
             "/jwks.json" => (status, if status == 200 { keys.to_string() } else { String::new() }),
             _ => (404, String::new()),
         };
-        if path == "/jwks.json" {
-            self.requests.fetch_add(1, Ordering::SeqCst);
-        }
         let head = format!(
             "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncache-control: public, max-age={max_age}\r\n\
              content-length: {}\r\nconnection: close\r\n\r\n",

@@ -88,6 +88,8 @@ pub enum Lie {
     HugeFrame,
     /// The frame says that it has -1 bytes.
     NegativeFrame,
+    /// As large a frame as is read (16 MiB), and nothing in it.
+    LargeFrame,
     /// The body counts more topics than there are bytes.
     HostileCount,
     /// The body ends in the middle.

@@ -33,6 +33,16 @@ async fn a_mistake_in_the_settings_makes_no_client() {
     assert!(Client::new(&nameless).expect_err("no project").contains("inbox.firestore.project"));
 }
 
+#[tokio::test]
+async fn a_missing_project_is_seen_without_asking_anybody_where_nobody_can_be_asked() {
+    let nameless = Config { emulator: Some("127.0.0.1:1".to_owned()), ..Config::default() };
+    assert!(Client::check(&nameless).expect_err("no project").starts_with("inbox.firestore.project: "));
+    assert_eq!(Client::check(&Config { project: Some("demo".to_owned()), ..nameless }), Ok(()));
+    // The metadata server may know it, and is not asked.
+    let served = Config { metadata_host: "127.0.0.1:1".to_owned(), endpoint: "http://127.0.0.1:1".to_owned(), ..Config::default() };
+    assert_eq!(Client::check(&served), Ok(()));
+}
+
 #[test]
 fn a_name_that_there_is_no_word_of_is_not_a_missing_document() {
     let names = ["a", "b", "a"].map(str::to_owned);

@@ -55,21 +55,19 @@ struct Line {
 impl Transport {
     /// A transport to a URL; nothing is connected yet. Must be called on a runtime.
     pub(super) fn new(url: &str) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        if url.starts_with("https:") {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                tracing::warn!("no root certificates were found; Firestore cannot be reached over TLS (set SSL_CERT_FILE)");
-            }
-        }
-        Self::with_roots(url, roots)
+        Self::with_roots(url, roots(url)?)
+    }
+
+    /// Whether there could be one.
+    pub(super) fn check(url: &str) -> Result<(), String> {
+        roots(url).map(drop)
     }
 
     fn with_roots(url: &str, roots: RootCertStore) -> Result<Self, String> {
         let agent = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
         let endpoint = Endpoint::from_shared(url.to_owned())
             .and_then(|endpoint| endpoint.user_agent(agent))
-            .map_err(|error| format!("`{url}` is no endpoint: {error}"))?
+            .map_err(|error| format!("inbox.firestore.endpoint: `{url}` is none: {error}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
@@ -98,6 +96,21 @@ impl Transport {
             *line = Line { channel, since: Instant::now(), silent: 0 };
         }
     }
+}
+
+/// Whom a server must be certified by; for plain text nobody. Without anybody no event could ever be stored.
+fn roots(url: &str) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    if url.starts_with("https:") {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err(format!(
+                "inbox.firestore.endpoint: `{url}` cannot be reached over TLS, because no root certificates were found: install them \
+                 (ca-certificates), or set SSL_CERT_FILE"
+            ));
+        }
+    }
+    Ok(roots)
 }
 
 fn connector(roots: RootCertStore) -> Result<HttpsConnector<HttpConnector>, String> {

@@ -1,7 +1,7 @@
 //! The metadata server of Google's machines and containers: it knows the account that they run as, and its project.
 //!
 //! What always holds: it is asked in the clear, as it must be, and only where the configuration says; an answer ends within
-//! [`MAX_TIME`] and is at most [`MAX_BYTES`] long.
+//! [`MAX_TIME`], is at most [`MAX_BYTES`] long, and is believed only of who says to be a metadata server.
 
 use std::time::Duration;
 
@@ -84,6 +84,10 @@ impl Metadata {
         let request = Request::get(url).header("metadata-flavor", "Google").body(Empty::new());
         let request = request.map_err(|_| self.at("no place that can be asked"))?;
         let answer = self.client.request(request).await.map_err(|_| self.at("not reached"))?;
+        // Whatever else answers in its place does not say so, and what it hands out is nobody's token.
+        if answer.headers().get("metadata-flavor").is_none_or(|flavor| flavor != "Google") {
+            return Err(self.at("what answers there is none: it does not say `Metadata-Flavor: Google`"));
+        }
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Err(self.at("it knows no service account here (404)")),

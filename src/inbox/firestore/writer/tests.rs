@@ -26,7 +26,8 @@ fn unreachable() -> Fault {
 /// A command whose document is in the collection `commands`.
 fn command(value: &'static str) -> Arc<Routed> {
     let row = RouteConfig { topic: "t".parse().expect("a grant"), shape: Shape::Command, ..RouteConfig::default() };
-    let documents = Documents { source: "us".into(), command_collection: "commands".into(), collection: "inbox".into() };
+    let documents =
+        Documents { source: "us".into(), command_collection: "commands".into(), collection: "inbox".into(), leases: "inbox_leases".into() };
     let table = Table::new(route::Config::default(), vec![row]).holding(Holds::Documents(documents));
     let principal = Principal::for_tests("firebase", "uid-1", Grants::new(["*".parse().expect("a grant")]));
     let topic = Topic::new("t").expect("a topic");

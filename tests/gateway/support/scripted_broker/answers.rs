@@ -206,6 +206,11 @@ fn lied(lie: Lie, mut frame: BytesMut) -> BytesMut {
         Lie::Correlation => frame[7] ^= 1,
         Lie::HugeFrame => frame[..4].copy_from_slice(&i32::MAX.to_be_bytes()),
         Lie::NegativeFrame => frame[..4].copy_from_slice(&(-1_i32).to_be_bytes()),
+        Lie::LargeFrame => {
+            frame.truncate(8);
+            frame.resize(4 + (16 << 20), 0);
+            frame[..4].copy_from_slice(&(16_i32 << 20).to_be_bytes());
+        }
         Lie::HostileCount => frame[8..12].copy_from_slice(&0x0fff_ffff_i32.to_be_bytes()),
         Lie::Short => {
             let half = (frame.len() - 4) / 2 + 2;
