@@ -218,7 +218,7 @@ impl Replay {
             return (Round::Rest, false);
         };
         let Some((breaker, probe)) = self.leg(content) else { return (Round::Quiet, false) };
-        let beside_live = breaker.is_waited_for();
+        let beside_live = self.is_beside_live();
         if breaker.state() != State::Closed {
             // One probe at a time, and a pause behind each.
             let Ok(_turn) = probe.try_lock() else { return (Round::Quiet, beside_live) };
@@ -234,6 +234,13 @@ impl Replay {
             (false, false) => WINDOW,
         };
         (self.send(lane, window, term).await, beside_live)
+    }
+
+    /// Whether requests use the broker now, by whichever leg.
+    fn is_beside_live(&self) -> bool {
+        let now = Instant::now();
+        let raw = self.sink.raw().is_some_and(|raw| raw.breaker().is_in_use(now));
+        raw || self.sink.breaker().is_in_use(now)
     }
 
     /// By which leg a row goes: its breaker, and the turn of its probe.

@@ -13,6 +13,9 @@ use tokio::sync::watch;
 
 use crate::telemetry::metrics;
 
+/// A leg that was used so short a time ago is in use.
+const IN_USE_FOR: Duration = Duration::from_millis(200);
+
 /// The breaker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -60,6 +63,8 @@ struct Inner {
     /// The last sign of life, or when the first of those that wait was sent.
     progress: Instant,
     acknowledged: bool,
+    /// When a request was sent last.
+    sent: Option<Instant>,
     probed: Option<Instant>,
     openings: u64,
     since: Instant,
@@ -68,7 +73,7 @@ struct Inner {
 impl Breaker {
     /// A closed breaker.
     pub fn new(patience: Patience, now: Instant) -> Self {
-        let inner = Inner { waiting: 0, progress: now, acknowledged: false, probed: None, openings: 0, since: now };
+        let inner = Inner { waiting: 0, progress: now, acknowledged: false, sent: None, probed: None, openings: 0, since: now };
         Self { patience, inner: Mutex::new(inner), state: watch::Sender::new(State::Closed) }
     }
 
@@ -113,6 +118,7 @@ impl Breaker {
         if inner.waiting == 0 {
             inner.progress = now;
         }
+        inner.sent = Some(now);
         inner.waiting += parts;
     }
 
@@ -154,9 +160,10 @@ impl Breaker {
         self.lock().acknowledged = false;
     }
 
-    /// Whether any request waits for the broker now.
-    pub fn is_waited_for(&self) -> bool {
-        self.lock().waiting > 0
+    /// Whether requests wait for the broker now, or did a moment ago: a quick broker's are seldom seen waiting.
+    pub fn is_in_use(&self, now: Instant) -> bool {
+        let inner = self.lock();
+        inner.waiting > 0 || inner.sent.is_some_and(|sent| now.saturating_duration_since(sent) < IN_USE_FOR)
     }
 
     /// Whether the producer has ever had an acknowledgement.
@@ -246,6 +253,17 @@ mod tests {
         breaker.tick(at(start, 10_750));
         assert_eq!(breaker.state(), State::Open);
         assert_eq!(breaker.history().0, 1);
+    }
+
+    #[test]
+    fn it_is_in_use_while_somebody_waits_and_a_moment_longer() {
+        let start = Instant::now();
+        let breaker = warm(start);
+        assert!(!breaker.is_in_use(start));
+        breaker.sent(1, start);
+        assert!(breaker.is_in_use(at(start, 5_000)));
+        breaker.left(1);
+        assert!(breaker.is_in_use(at(start, 199)) && !breaker.is_in_use(at(start, 200)));
     }
 
     #[test]
