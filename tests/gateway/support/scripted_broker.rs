@@ -259,6 +259,11 @@ impl Scripted {
         self.log().lies.push_back(lie);
     }
 
+    /// How many lies it was told of and has not told yet.
+    pub fn lies_left(&self) -> usize {
+        self.shared.log().lies.len()
+    }
+
     /// Every answer to a Produce request asks for a rest of so many milliseconds.
     pub fn throttle(&self, ms: i32) {
         self.log().throttle_ms = ms;
