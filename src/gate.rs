@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
@@ -20,18 +20,29 @@ pub const UNASSIGNED: i32 = -1;
 /// Up to so many rows, a partition's gate is worth waiting for instead of writing one more row.
 pub const NEARLY_OPEN: u64 = 1_000;
 
+/// What was paid so short a time ago is being paid.
+const LATELY: Duration = Duration::from_secs(2);
+
 /// A topic and one of its partitions.
 pub type TopicPartition = (Topic, i32);
 
 /// All gates, and the numbers by which replay orders what it finds.
 #[derive(Debug, Default)]
 pub struct Gates {
-    owed: Mutex<HashMap<TopicPartition, u64>>,
+    owed: Mutex<HashMap<TopicPartition, Debt>>,
     total: AtomicU64,
     arrivals: AtomicU64,
     changed: Notify,
     /// Topics whose rows stay, because the broker does not have them any more, or does not let us write.
     stranded: Mutex<HashSet<Topic>>,
+}
+
+/// What is owed to a partition.
+#[derive(Debug, Default)]
+struct Debt {
+    rows: u64,
+    /// When some of it was paid last.
+    paid: Option<Instant>,
 }
 
 /// A part that has chosen the inbox. Dropped before it was stored, it is owed no more.
@@ -80,20 +91,31 @@ impl Gates {
 
     /// Rows that are in the broker, or set aside: deleted, in any case.
     pub fn paid(&self, lane: &TopicPartition, rows: u64) {
-        if rows == 0 {
-            return;
+        if rows > 0 {
+            self.take_off(lane, rows, Some(Instant::now()));
         }
+    }
+
+    fn take_off(&self, lane: &TopicPartition, rows: u64, paid: Option<Instant>) {
         let mut owed = self.lock();
-        if let Some(left) = owed.get_mut(lane) {
-            let paid = rows.min(*left);
-            *left -= paid;
-            if *left == 0 {
+        if let Some(debt) = owed.get_mut(lane) {
+            let rows = rows.min(debt.rows);
+            debt.rows -= rows;
+            debt.paid = paid.or(debt.paid);
+            if debt.rows == 0 {
                 owed.remove(lane);
             }
-            self.total.fetch_sub(paid, Ordering::AcqRel);
+            self.total.fetch_sub(rows, Ordering::AcqRel);
         }
         drop(owed);
         self.changed.notify_waiters();
+    }
+
+    /// Whether it is worth waiting for a gate: a little is owed, and somebody has paid some of it a moment ago.
+    pub fn is_opening(&self, topic: &Topic, partition: i32) -> bool {
+        let owed = self.lock();
+        let debt = owed.get(&(topic.clone(), partition)).filter(|debt| debt.rows <= NEARLY_OPEN);
+        debt.and_then(|debt| debt.paid).is_some_and(|paid| paid.elapsed() < LATELY)
     }
 
     /// Rows that have found another partition than they had.
@@ -104,7 +126,7 @@ impl Gates {
 
     /// What is owed to a partition.
     pub fn owed(&self, topic: &Topic, partition: i32) -> u64 {
-        self.lock().get(&(topic.clone(), partition)).copied().unwrap_or(0)
+        self.lock().get(&(topic.clone(), partition)).map_or(0, |debt| debt.rows)
     }
 
     /// All that is owed, over all partitions.
@@ -140,7 +162,7 @@ impl Gates {
         }
         let owed = self.lock();
         stranded.retain(|topic| owed.keys().any(|(owing, _)| owing == topic));
-        owed.iter().filter(|((topic, _), _)| stranded.contains(topic)).map(|(_, rows)| rows).sum()
+        owed.iter().filter(|((topic, _), _)| stranded.contains(topic)).map(|(_, debt)| debt.rows).sum()
     }
 
     /// Waits until the gate is open. The caller sets the deadline.
@@ -159,11 +181,11 @@ impl Gates {
             return;
         }
         let mut owed = self.lock();
-        *owed.entry(lane.clone()).or_default() += rows;
+        owed.entry(lane.clone()).or_default().rows += rows;
         self.total.fetch_add(rows, Ordering::AcqRel);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TopicPartition, u64>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TopicPartition, Debt>> {
         // Nothing panics while it holds this lock, and the numbers in it are whole at any time.
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -187,7 +209,7 @@ impl Owed {
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        self.gates.paid(&self.lane, 1);
+        self.gates.take_off(&self.lane, 1, None);
     }
 }
 
@@ -213,6 +235,18 @@ mod tests {
         gates.paid(&(topic(), 0), 1);
         assert!(gates.is_open(&topic(), 0));
         assert_eq!(gates.total(), 0);
+    }
+
+    #[test]
+    fn a_gate_is_opening_while_what_is_owed_is_paid_and_not_while_parts_change_their_minds() {
+        let gates = Arc::new(Gates::default());
+        gates.owe_rows(&(topic(), 0), 3);
+        drop(gates.owe(&topic(), 0));
+        assert!(!gates.is_opening(&topic(), 0));
+        gates.paid(&(topic(), 0), 1);
+        assert!(gates.is_opening(&topic(), 0) && !gates.is_opening(&topic(), 1));
+        gates.owe_rows(&(topic(), 0), NEARLY_OPEN);
+        assert!(!gates.is_opening(&topic(), 0));
     }
 
     #[test]

@@ -404,6 +404,19 @@ impl Inbox {
         }
     }
 
+    /// Whether others may store and replay beside us.
+    fn is_shared(&self) -> bool {
+        matches!(self.store, Store::Firestore(_))
+    }
+
+    /// Leaves a lane to others.
+    async fn let_go(&self, lane: &TopicPartition) {
+        match &self.store {
+            Store::Firestore(firestore) => firestore.let_go(lane).await,
+            Store::Disk(_) | Store::None => {}
+        }
+    }
+
     /// While it lives, what this process has claimed of a lane stays claimed.
     fn hand(&self, lane: &TopicPartition) -> Option<firestore::Hand> {
         match &self.store {

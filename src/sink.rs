@@ -52,8 +52,8 @@ const STICKY: u32 = 64;
 /// What of an answer's time is neither the broker's nor the inbox's.
 const FOR_THE_ANSWER: Duration = Duration::from_millis(100);
 
-/// A catalog that was fetched so short a time ago says that the broker is there.
-const LATELY: Duration = Duration::from_secs(2);
+/// A broker whose catalog has not come for so long is out of sight; in an outage it is asked for each second.
+const OUT_OF_SIGHT: Duration = Duration::from_secs(10);
 
 /// What became of a part by its deadline.
 #[derive(Debug)]
@@ -304,22 +304,28 @@ impl Sink {
         placed.iter().map(|part| part.partition != UNASSIGNED && open(part, (part.routed.topic(), part.partition))).collect()
     }
 
-    /// Whether the broker takes records, or seems to. While everything is owed to the inbox, and somebody else replays it, nothing
-    /// is sent that could close a breaker; but the catalog comes each second, since the breaker opened.
-    pub fn is_there(&self, breaker: &Breaker) -> bool {
-        let (_, since) = breaker.history();
-        breaker.state() == State::Closed || self.catalog.age().is_some_and(|age| age < LATELY.min(since.elapsed()))
+    /// Whether a gate is worth waiting for: the broker takes records, and little is owed; or some of it is being paid, by somebody
+    /// else whose broker takes them. For while everything is owed here, nothing is sent that could close a breaker.
+    pub fn is_opening(&self, breaker: &Breaker, topic: &Topic, partition: i32) -> bool {
+        match breaker.state() {
+            State::Closed => (1..=NEARLY_OPEN).contains(&self.gates.owed(topic, partition)),
+            State::HalfOpen | State::Open => self.gates.is_opening(topic, partition),
+        }
+    }
+
+    /// Whether the broker was there of late, as far as can be seen: it acknowledges, or its catalog came.
+    pub fn is_in_sight(&self) -> bool {
+        self.breaker.state() == State::Closed || self.catalog.age().is_some_and(|age| age < OUT_OF_SIGHT)
     }
 
     /// Gates that are about to open are waited for: else a busy partition would never come home.
     async fn wait_for_gates(&self, placed: &[Placed]) {
-        if self.gates.total() == 0 || !self.has_broker() || !self.is_there(&self.breaker) {
+        if self.gates.total() == 0 || !self.has_broker() {
             return;
         }
         let deadline = tokio::time::Instant::now() + self.config.failover_after.get();
         for part in placed.iter().filter(|part| part.partition != UNASSIGNED) {
-            let owed = self.gates.owed(part.routed.topic(), part.partition);
-            if owed > 0 && owed <= NEARLY_OPEN {
+            if self.is_opening(&self.breaker, part.routed.topic(), part.partition) {
                 let opened = self.gates.opened(part.routed.topic(), part.partition);
                 if tokio::time::timeout_at(deadline, opened).await.is_err() {
                     return;

@@ -20,7 +20,6 @@ use super::Ingest;
 use super::records::{Answer, RETRY_AFTER, count};
 use crate::drain::Phase;
 use crate::event::Topic;
-use crate::gate::NEARLY_OPEN;
 use crate::inbox::row::{Content, Parcel};
 use crate::inbox::{Settlement, StoreError, not_before_ms};
 use crate::lane::{Course, is_before};
@@ -282,7 +281,7 @@ impl Ingest {
     async fn way(&self, raw: &Raw, trial: &Trial) -> Way {
         let (topic, partition) = (trial.original.topic(), trial.original.partition());
         let gates = self.sink.gates();
-        if self.sink.is_there(raw.breaker()) && (1..=NEARLY_OPEN).contains(&gates.owed(topic, partition)) {
+        if self.sink.is_opening(raw.breaker(), topic, partition) {
             let soon = tokio::time::Instant::now() + self.sink.config().failover_after.get();
             // A timeout says that it is not open; the next line sees it.
             let _ = timeout_at(soon, gates.opened(topic, partition)).await;

@@ -39,22 +39,25 @@ pub(super) struct Breakers {
     pub(super) raw: Option<Arc<Breaker>>,
 }
 
-/// Since when a producer that holds records has reported none.
-#[derive(Debug, Default)]
+/// How long a producer that holds records has reported none. A process that stood still meanwhile has heard nothing, whatever
+/// was reported: so a look counts for no more than a few ticks.
+#[derive(Debug)]
 struct Silence {
     reports: u64,
-    since: Option<Instant>,
+    looked: Instant,
+    lasts: Duration,
 }
 
 impl Silence {
+    fn new(now: Instant) -> Self {
+        Self { reports: 0, looked: now, lasts: Duration::ZERO }
+    }
+
     fn look(&mut self, queued: u64, reports: u64, now: Instant) -> Duration {
-        if queued == 0 || reports != self.reports {
-            (self.reports, self.since) = (reports, None);
-        }
-        if queued == 0 {
-            return Duration::ZERO;
-        }
-        now.saturating_duration_since(*self.since.get_or_insert(now))
+        let since = now.saturating_duration_since(self.looked).min(4 * TICK);
+        self.lasts = if queued == 0 || reports != self.reports { Duration::ZERO } else { self.lasts + since };
+        (self.reports, self.looked) = (reports, now);
+        self.lasts
     }
 }
 
@@ -72,7 +75,7 @@ pub(super) async fn watch(
     let mut asked = Instant::now();
     let mut rebuilt: Option<Instant> = None;
     let mut alive: Option<Instant> = None;
-    let mut silence = Silence::default();
+    let mut silence = Silence::new(Instant::now());
     loop {
         tokio::select! {
             () = signal.reached(Phase::Storing) => return,
@@ -96,7 +99,7 @@ pub(super) async fn watch(
         let mute = silence.look(queued, producer.reports(), now) > message_timeout + REPORT_WITHIN;
         let wedged = mute || queued > 0 && alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER);
         if may_rebuild && (producer.is_fatal() || wedged) {
-            (rebuilt, alive, silence) = (Some(now), None, Silence::default());
+            (rebuilt, alive, silence) = (Some(now), None, Silence::new(now));
             rebuild(&producer).await;
         }
     }
@@ -120,21 +123,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_producer_is_silent_from_when_it_held_something_and_reported_nothing() {
+    fn a_producer_is_silent_while_it_holds_something_and_reports_nothing() {
         let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut silence = Silence::default();
-        let seen = [
-            (0, 0, 0, 0), // It holds nothing.
-            (3, 0, 5, 0),
-            (3, 0, 7, 2),
-            (9, 1, 9, 0), // A report.
-            (9, 1, 19, 10),
-            (0, 10, 20, 0),
-            (1, 10, 30, 0),
-        ];
-        for (queued, reports, now, silent) in seen {
-            assert_eq!(silence.look(queued, reports, at(now)), Duration::from_secs(silent), "at {now}");
-        }
+        let mut silence = Silence::new(start);
+        let mut now = start;
+        let mut look = |queued, reports, after: u32| {
+            now += TICK * after;
+            silence.look(queued, reports, now)
+        };
+        assert_eq!(look(0, 0, 9), Duration::ZERO);
+        assert_eq!(look(3, 0, 1), TICK);
+        assert_eq!(look(3, 0, 1), TICK * 2);
+        assert_eq!(look(9, 1, 1), Duration::ZERO, "a report");
+        assert_eq!(look(9, 1, 1), TICK);
+        assert_eq!(look(9, 1, 100_000), TICK * 5, "the process stood still");
+        assert_eq!(look(0, 1, 1), Duration::ZERO);
     }
 }

@@ -17,6 +17,7 @@ mod liar;
 mod lies;
 mod link;
 mod load;
+mod loss;
 mod nemesis;
 mod otlp_door;
 mod planted;

@@ -7,7 +7,7 @@ rc=0
 # Two at a time: each keeps a gate, a broker and its senders busy, and measures how late an answer is.
 # Those that take longer than 20 s each, and are no row of `tests/faults/run --quick`, are run by its --all and --matrix.
 skip=(--skip forward_faults:: --skip firestore::)
-for long in kafka_door:: otlp_door:: three:: topics:: link:: backlog:: nemesis::random resources::memory disk::a_slow process::a_rolling \
+for long in kafka_door:: otlp_door:: three:: topics:: link:: loss:: backlog:: nemesis::random resources::memory disk::a_slow process::a_rolling \
   shared:: store::after store::a_torn; do
   skip+=(--skip "faults::$long")
 done

@@ -96,7 +96,7 @@ impl<C: Calls> Writer<'_, C> {
             // Who drains a command's collection is not waited for.
             false => drop(owed),
         }
-        self.held.counted(&name);
+        self.held.counted(&name, arrival);
         self.desk.tally.stored.fetch_add(1, Ordering::Relaxed);
         metrics().inbox_stored.inc();
         self.done(&name, bytes);
@@ -109,8 +109,8 @@ impl<C: Calls> Writer<'_, C> {
         let counted = self.held.forget(&job.name);
         if let (Work::Settle(Settlement::Delivered), true, Some(deposit)) = (&job.work, gone, &job.deposit) {
             metrics().inbox_settled_late.inc();
-            if counted && deposit.gated {
-                self.desk.books.deleted(&deposit.lane, 1);
+            if deposit.gated {
+                self.desk.books.gone(&deposit.lane, counted);
             }
         }
         self.done(&job.name, 0);
@@ -176,6 +176,12 @@ impl<C: Calls> Writer<'_, C> {
     pub(super) fn refuse(&mut self, job: Job, why: StoreError) {
         let name = job.name;
         let bytes = job.bytes();
+        if let (true, Work::Insert { parcel, .. }, Some(deposit)) = (job.unknown, &job.work, &job.deposit)
+            && deposit.gated
+        {
+            // It may be there, and nobody counts it: replay must not count it off.
+            self.desk.books.uncounted(&deposit.lane, parcel.arrival);
+        }
         answer(job, why);
         self.done(&name, bytes);
     }

@@ -98,11 +98,11 @@ impl Books {
         self.gates.owe_rows(lane, 1);
     }
 
-    /// So many rows of ours are gone, of which no look can know yet.
-    pub fn deleted(&self, lane: &TopicPartition, rows: u64) {
-        if let Some(account) = self.lock().get_mut(lane) {
-            self.pay(lane, account, rows);
-        }
+    /// A row of ours that is not owed may be there all the same.
+    pub fn uncounted(&self, lane: &TopicPartition, arrival: u64) {
+        let mut lanes = self.lock();
+        let account = lanes.entry(lane.clone()).or_default();
+        account.uncounted = account.uncounted.max(arrival);
     }
 
     /// Rows of ours are gone, which had these arrivals.
@@ -119,7 +119,7 @@ impl Books {
     pub fn moved(&self, from: &TopicPartition, to: i32, arrival: u64) {
         let mut lanes = self.lock();
         let Some(account) = lanes.get_mut(from).filter(|account| account.owed() > 0) else { return };
-        let is_counted = arrival > account.uncounted;
+        let is_counted = arrival > account.uncounted.max(account.settled);
         account.paid += u64::from(is_counted);
         let lane = (from.0.clone(), to);
         lanes.entry(lane.clone()).or_default().add(1, arrival);
@@ -204,7 +204,7 @@ mod tests {
         let (books, gates) = books();
         store(&books, &gates, 0, 1);
         store(&books, &gates, 0, 2);
-        books.deleted(&lane(0), 1);
+        books.gone(&lane(0), [1]);
         assert_eq!((gates.owed(&lane(0).0, 0), books.last(&lane(0))), (1, Some(2)));
         books.gone(&lane(0), 2..7);
         assert_eq!((gates.total(), books.last(&lane(0))), (0, None));
@@ -272,6 +272,17 @@ mod tests {
         store(&books, &gates, 0, 20_000);
         books.seen(&lane(0), mark, Some(20_000));
         assert_eq!(gates.total(), 1, "what is behind all that we had then is another matter");
+    }
+
+    #[test]
+    fn a_row_that_may_be_there_unowed_does_not_pay_for_one_that_is_owed() {
+        let (books, gates) = books();
+        books.uncounted(&lane(0), 1);
+        store(&books, &gates, 0, 2);
+        books.gone(&lane(0), [1]);
+        assert_eq!(gates.total(), 1);
+        books.gone(&lane(0), [2]);
+        assert_eq!(gates.total(), 0);
     }
 
     #[test]

@@ -193,7 +193,8 @@ pub(super) struct Held {
 #[derive(Debug)]
 struct HeldRow {
     deposit: Deposit,
-    counted: bool,
+    /// Its arrival, once its lane is owed it.
+    counted: Option<u64>,
     until: Instant,
 }
 
@@ -210,15 +211,15 @@ impl Held {
         }
         let left = u64::try_from(parcel.not_before_ms.saturating_sub(now_ms())).unwrap_or(0);
         let until = Instant::now() + Duration::from_millis(left).min(GRACE * 10) + GRACE;
-        let row = HeldRow { deposit: deposit.clone(), counted: false, until };
+        let row = HeldRow { deposit: deposit.clone(), counted: None, until };
         let row = self.rows.entry(job.name).or_insert(row);
         row.until = row.until.max(until);
     }
 
     /// It is there, and its lane is owed it.
-    pub(super) fn counted(&mut self, name: &DocumentName) {
+    pub(super) fn counted(&mut self, name: &DocumentName, arrival: u64) {
         if let Some(row) = self.rows.get_mut(name) {
-            row.counted = true;
+            row.counted = Some(arrival);
         }
     }
 
@@ -227,9 +228,9 @@ impl Held {
         self.rows.get(name).map(|row| row.deposit.clone())
     }
 
-    /// Its report is dealt with; gives whether its lane was owed it.
-    pub(super) fn forget(&mut self, name: &DocumentName) -> bool {
-        self.rows.remove(name).is_some_and(|row| row.counted)
+    /// Its report is dealt with; gives its arrival if its lane was owed it.
+    pub(super) fn forget(&mut self, name: &DocumentName) -> Option<u64> {
+        self.rows.remove(name).and_then(|row| row.counted)
     }
 
     /// How many there are.

@@ -53,6 +53,8 @@ pub struct Lanes {
     handed_over: Mutex<HashMap<TopicPartition, Instant>>,
     /// Delivered, and not deleted.
     left_over: Mutex<HashMap<DocumentName, TopicPartition>>,
+    /// The first look is under way, and it is not known yet how far what is there reaches.
+    measuring: AtomicBool,
     /// Whether a look has succeeded.
     looked: watch::Sender<bool>,
     /// What a row took of late.
@@ -87,6 +89,7 @@ impl Lanes {
             near: Mutex::default(),
             handed_over: Mutex::default(),
             left_over: Mutex::default(),
+            measuring: AtomicBool::new(false),
             looked: watch::Sender::new(false),
             row_bytes: AtomicUsize::new(MAX_BYTES / MAX_ROWS),
             fit: AtomicUsize::new(MAX_BYTES),
@@ -106,10 +109,15 @@ impl Lanes {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lanes that have been near for long enough, which they are no more.
+    /// The lanes that have been near for long enough, which they are no more. One that is in hand stays until it is not: its lease
+    /// is given back then.
     fn no_longer_near(&self) -> Vec<TopicPartition> {
         let now = Instant::now();
-        self.near().extract_if(|_, until| *until <= now).map(|(lane, _)| lane).collect()
+        self.near().extract_if(|lane, until| *until <= now && !self.leases.is_in_hand(lane)).map(|(lane, _)| lane).collect()
+    }
+
+    fn is_measuring(&self) -> bool {
+        self.measuring.load(Ordering::Acquire)
     }
 
     fn near(&self) -> MutexGuard<'_, HashMap<TopicPartition, Instant>> {
@@ -171,6 +179,9 @@ impl Lanes {
 impl Firestore {
     /// The lanes that hold rows, as far as it is known, or will again soon, and that may be ours to replay.
     pub(in crate::inbox) fn lanes(&self) -> Vec<TopicPartition> {
+        if self.shared.lanes.is_measuring() {
+            return Vec::new();
+        }
         let mut lanes = self.known();
         lanes.extend(self.shared.lanes.near().keys().cloned());
         lanes.sort_unstable();
@@ -186,7 +197,7 @@ impl Firestore {
 
     /// Whether no lane is known to hold rows that may be ours to replay.
     pub(in crate::inbox) fn is_done(&self) -> bool {
-        self.known().iter().all(|lane| self.shared.lanes.leases.is_elsewhere(lane))
+        !self.shared.lanes.is_measuring() && self.known().iter().all(|lane| self.shared.lanes.leases.is_elsewhere(lane))
     }
 
     /// Whether a lane that holds rows is another's now.
@@ -217,6 +228,11 @@ impl Firestore {
     pub(in crate::inbox) fn hand(&self, lane: &TopicPartition) -> Hand {
         self.shared.lanes.leases.hand(lane, true);
         Hand { shared: Arc::clone(&self.shared), lane: lane.clone() }
+    }
+
+    /// Leaves a lane to others.
+    pub(in crate::inbox) async fn let_go(&self, lane: &TopicPartition) {
+        self.shared.lanes.leases.release(lane).await;
     }
 
     /// Whether a lane is still ours.

@@ -15,6 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -30,6 +31,9 @@ const LATER: Duration = Duration::from_secs(1);
 
 /// Hex digits of a lease's name.
 const NAME_LENGTH: usize = 40;
+
+/// So many leases are renewed at the same time.
+const RENEWALS: usize = 16;
 
 /// A batch of writes takes so many.
 const MAX_WRITES: usize = 500;
@@ -126,6 +130,21 @@ impl Leases {
         self.give_back(lane, Some(Instant::now() + wait)).await;
     }
 
+    /// Gives back the leases of those of these lanes that nobody here has in hand.
+    pub async fn release_idle(&self, lanes: Vec<TopicPartition>) {
+        let mut ours = Vec::new();
+        {
+            let mut standings = self.lock();
+            let in_hand = self.in_hand();
+            for lane in lanes.into_iter().filter(|lane| !in_hand.contains(lane)) {
+                if matches!(standings.get(&lane), Some(Standing::Ours(ours)) if !ours.busy) {
+                    ours.extend(standings.remove(&lane).and_then(Standing::ours));
+                }
+            }
+        }
+        self.delete(ours).await;
+    }
+
     async fn give_back(&self, lane: &TopicPartition, again: Option<Instant>) {
         let ours = {
             let mut lanes = self.lock();
@@ -170,9 +189,12 @@ impl Leases {
             }
             Standing::Elsewhere(again) => *again > now,
         });
-        for (lane, ours) in ageing {
-            self.renew(&lane, ours).await;
-        }
+        // Several at a time: one after the other they could be over before their turn.
+        stream::iter(ageing)
+            .for_each_concurrent(RENEWALS, |(lane, ours)| async move {
+                self.renew(&lane, ours).await;
+            })
+            .await;
         self.delete(idle).await;
     }
 

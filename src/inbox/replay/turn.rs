@@ -27,7 +27,7 @@ pub(super) struct Turn {
     lane: TopicPartition,
     ill: bool,
     rest: Duration,
-    _hand: Option<Hand>,
+    hand: Option<Hand>,
 }
 
 impl Turn {
@@ -38,6 +38,8 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        // Before the lane is anybody's again: the next one takes it in hand anew.
+        drop(self.hand.take());
         let mut busy = self.replay.busy();
         busy.lanes.remove(&self.lane);
         busy.resting.insert(self.lane.clone(), Instant::now() + self.rest);
@@ -68,7 +70,7 @@ impl Replay {
             return None;
         }
         let (ill, hand) = (busy.ill.contains(lane), self.inbox.hand(lane));
-        Some(Turn { replay: Arc::clone(self), lane: lane.clone(), ill, rest: REST, _hand: hand })
+        Some(Turn { replay: Arc::clone(self), lane: lane.clone(), ill, rest: REST, hand })
     }
 }
 

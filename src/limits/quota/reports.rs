@@ -178,8 +178,10 @@ impl<I: Reference> Account<I> {
     fn settle<C: Clock<Instant = I>>(&mut self, limits: &Limits<C>, report: &Report<I>, used: [u64; 2], now: I) {
         // The store's now was somewhere on the way: to be ahead of it would move all accounts on by the way, each time.
         let way = now.duration_since(report.taken);
-        let events = limits.events.settle(&self.events, used[0].min(report.used[0].most), way);
-        let kib = limits.kib.settle(&self.kib, used[1].min(report.used[1].most), way);
+        // A store that says less than what this gate knows of itself is not believed.
+        let believed = |unit: usize| used[unit].max(report.used[unit].own).min(report.used[unit].most);
+        let events = limits.events.settle(&self.events, believed(0), way);
+        let kib = limits.kib.settle(&self.kib, believed(1), way);
         // Not to be forgotten before it is as good as new.
         let restored = now.duration_since(self.charged) + Nanos::from(events.max(kib)) + Duration::from_secs(1);
         self.restored_after = self.restored_after.max(restored);

@@ -64,12 +64,7 @@ impl Firestore {
     async fn keep_leases(&self, mut signal: Signal) {
         while signal.phase() < Phase::Storing {
             self.shared.lanes.leases.keep().await;
-            for lane in self.shared.lanes.no_longer_near() {
-                // Whoever has it in hand gives it back.
-                if !self.shared.lanes.leases.is_in_hand(&lane) {
-                    self.shared.lanes.leases.release(&lane).await;
-                }
-            }
+            self.shared.lanes.leases.release_idle(self.shared.lanes.no_longer_near()).await;
             tokio::select! {
                 () = signal.reached(Phase::Storing) => {}
                 () = tokio::time::sleep(KEEP_EVERY) => {}
@@ -159,24 +154,45 @@ impl Firestore {
 
     async fn looked(&self, found: HashMap<TopicPartition, Vec<String>>) {
         let lanes: Vec<TopicPartition> = found.keys().cloned().collect();
-        *self.shared.lanes.found() = found;
         if *self.shared.lanes.looked.borrow() {
-            return;
+            return self.replace(found);
         }
-        // All gates are closed before anything else is asked: what comes now does not go before them.
+        // Nobody replays, and nothing is paid, before it is known how far what is there reaches.
+        self.shared.lanes.measuring.store(true, Ordering::Release);
+        self.replace(found);
+        self.close_gates(lanes).await;
+        self.shared.lanes.measuring.store(false, Ordering::Release);
+        self.shared.lanes.looked.send_replace(true);
+    }
+
+    /// What was found is what there is; but a lane that is owed rows may have got some since where the look had been already.
+    fn replace(&self, found: HashMap<TopicPartition, Vec<String>>) {
+        let before = std::mem::replace(&mut *self.shared.lanes.found(), found);
+        for (lane, homes) in before.into_iter().filter(|(lane, _)| self.shared.books.owed_to(lane) > 0) {
+            self.shared.lanes.add_homes(&lane, &homes);
+        }
+    }
+
+    /// Closes the gates of what an earlier process has left: all of them before anything else is asked, so that what comes now
+    /// does not go before them.
+    async fn close_gates(&self, lanes: Vec<TopicPartition>) {
         let now = now_us();
         for lane in &lanes {
             self.shared.books.found(lane, now);
         }
-        let ends = stream::iter(lanes.clone()).map(|lane| async move { self.last(&lane).await }).buffer_unordered(ENDS_AT_ONCE);
-        let ends: Vec<u64> = ends.collect().await;
-        for last in ends.into_iter().filter(|last| *last < now_us().saturating_add(MAX_AHEAD_US)) {
-            self.shared.books.begin_at(last);
-        }
         if !lanes.is_empty() {
             tracing::info!(lanes = lanes.len(), "Firestore holds rows of an earlier time: they go before what comes now");
         }
-        self.shared.lanes.looked.send_replace(true);
+        let ends = stream::iter(lanes).map(|lane| async move { (self.last(&lane).await, lane) }).buffer_unordered(ENDS_AT_ONCE);
+        for (last, lane) in ends.collect::<Vec<_>>().await {
+            if last > now {
+                // Of a clock that was ahead of ours.
+                self.shared.books.found(&lane, last);
+            }
+            if last < now_us().saturating_add(MAX_AHEAD_US) {
+                self.shared.books.begin_at(last);
+            }
+        }
     }
 
     /// The last arrival in a lane; now, where that cannot be told.
@@ -198,7 +214,7 @@ impl Firestore {
         let mut opening = Vec::new();
         for lane in lanes {
             // Those that are ours are looked at when they are replayed.
-            if self.shared.lanes.leases.holds(&lane) || self.shared.books.last(&lane).is_none() {
+            if self.shared.lanes.is_measuring() || self.shared.lanes.leases.holds(&lane) || self.shared.books.last(&lane).is_none() {
                 continue;
             }
             let mark = self.shared.books.mark(&lane);

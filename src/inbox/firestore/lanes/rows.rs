@@ -105,17 +105,12 @@ impl Firestore {
     /// A lane's first documents, from wherever it has some: a route's collection may have had another name.
     async fn read(&self, lane: &TopicPartition, limit: usize) -> Result<Vec<fs::Document>, Fault> {
         let (from, to) = order::range(lane);
-        let (homes, mut documents) = (self.homes(lane), Vec::new());
-        for collection in &homes {
+        let mut answers = Vec::new();
+        for collection in &self.homes(lane) {
             let range = Range { collection, from: &from, to: &to };
-            documents.extend(self.shared.client.query(range.first(limit)).await?);
+            answers.push(self.shared.client.query(range.first(limit)).await?);
         }
-        if homes.len() > 1 {
-            // What one answer has left out could come before what the other has.
-            documents.sort_by(|one, other| proto::text_of(&one.fields, "order").cmp(&proto::text_of(&other.fields, "order")));
-            documents.truncate(1);
-        }
-        Ok(documents)
+        Ok(in_order(answers, limit))
     }
 
     /// Rows, and the names of documents that stand among them and are none.
@@ -134,4 +129,44 @@ impl Firestore {
 
 fn ms_ago(past: Duration) -> i64 {
     not_before_ms(Duration::ZERO).saturating_sub(i64::try_from(past.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The answers of several collections as one, up to where none of them has left anything out.
+fn in_order(mut answers: Vec<Vec<fs::Document>>, limit: usize) -> Vec<fs::Document> {
+    if answers.len() == 1 {
+        return answers.pop().unwrap_or_default();
+    }
+    let order = |document: &fs::Document| proto::text_of(&document.fields, "order").unwrap_or_default().to_owned();
+    let full = answers.iter().filter(|answer| answer.len() >= limit);
+    let known_to = full.filter_map(|answer| answer.last().map(order)).min();
+    let mut documents = answers.concat();
+    documents.sort_by_cached_key(order);
+    let known = known_to.map_or(documents.len(), |last| documents.partition_point(|document| order(document) <= last));
+    documents.truncate(known.min(limit));
+    documents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(orders: &[&str]) -> Vec<fs::Document> {
+        let document = |order: &&str| fs::Document { fields: [("order".to_owned(), proto::text(*order))].into(), ..Default::default() };
+        orders.iter().map(document).collect()
+    }
+
+    #[test]
+    fn what_one_collection_has_left_out_is_not_overtaken_by_what_another_has() {
+        let read = |answers: &[&[&str]], limit| {
+            let documents = in_order(answers.iter().map(|orders| answer(orders)).collect(), limit);
+            documents.iter().map(|document| proto::text_of(&document.fields, "order").unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&[&["b", "d"]], 2), ["b", "d"]);
+        assert_eq!(read(&[&["b", "d"], &["a", "c", "e"]], 4), ["a", "b", "c", "d"]);
+        // Of the first there may be more, before what the second has.
+        assert_eq!(read(&[&["b", "d"], &["e"]], 2), ["b", "d"]);
+        assert_eq!(read(&[&["b", "d"], &["a", "c"]], 2), ["a", "b"]);
+        assert_eq!(read(&[&["b"], &["a", "x"]], 2), ["a", "b"]);
+        assert_eq!(read(&[&[], &[]], 2), [""; 0]);
+    }
 }
