@@ -40,7 +40,7 @@ fn general(extent: &Extent<'_>) -> HashMap<String, Value> {
         "headers" => value(ValueType::ArrayValue(ArrayValue { values: Vec::clone(&headers) })),
         "value" => bytes(extent.value),
         "time" | "stored_at" => value(ValueType::TimestampValue(sluicegate::inbox::firestore::Timestamp { seconds: 1, nanos: 0 })),
-        "maybe_delivered" => value(ValueType::BooleanValue(true)),
+        "maybe_delivered" | "audited" => value(ValueType::BooleanValue(true)),
         "instance" => text(LONGEST_INSTANCE),
         "reason" => text(LONGEST_REASON),
         "v" | "partition" | "not_before" | "attempts" | "chosen" | "records" => value(ValueType::IntegerValue(1)),
