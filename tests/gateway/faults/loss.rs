@@ -24,7 +24,7 @@ impl Loss {
     fn of(port: &str, percent: u32) -> Self {
         let lost = format!("numgen random mod 100 < {percent} drop");
         let rules = format!(
-            "table inet loss {{ chain on_the_way {{ type filter hook input priority 0; tcp dport {port} {lost}; tcp sport {port} {lost}; }} }}"
+            "table inet loss {{ chain on_the_way {{ type filter hook input priority 0; tcp dport {port} {lost}; tcp sport {port} {lost}; }}; }}"
         );
         assert!(nft(&[&rules]), "a rule of our own namespace");
         Self
@@ -43,7 +43,7 @@ fn nft(words: &[&str]) -> bool {
 
 /// Whether a namespace can be made that loses packets.
 fn possible() -> bool {
-    let script = "ip link set lo up && nft 'table inet probe { chain c { type filter hook input priority 0; tcp dport 1 numgen random mod 100 < 1 drop; } }'";
+    let script = "ip link set lo up && nft 'table inet probe { chain c { type filter hook input priority 0; tcp dport 1 numgen random mod 100 < 1 drop; }; }'";
     Command::new("unshare").args(["--net", "sh", "-c", script]).output().is_ok_and(|output| output.status.success())
 }
 
