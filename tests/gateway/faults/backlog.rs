@@ -30,7 +30,7 @@ async fn a_long_backlog_is_replayed_beside_live_events_which_go_first() {
     let seed = seed("backlog");
     let rows = async |gate: &_| status(gate).await["inbox"]["rows"].as_u64().expect("a number");
     let mut fill = Load::new(&stage.ledger, &token, 32, 100, seed);
-    let mut live = Load::new(&stage.ledger, &token, 16, 10, seed ^ 1).numbered_from(32).rate(LIVE);
+    let mut live = Load::new(&stage.ledger, &token, 16, 10, seed ^ 1).numbered_from(32).rate(LIVE).beside("F30", true);
 
     // Once with nobody beside it, for the comparison.
     stage.kill_broker();

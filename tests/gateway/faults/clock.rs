@@ -52,7 +52,7 @@ async fn a_wall_clock_that_jumps_an_hour_moves_no_deadline_and_holds_no_row() {
     let minted = early.run(&["token", "--sub", SENDER, "--topics", &topics, "--ttl", "24h"]).await;
     assert_eq!(minted.status, 0, "{}{}", minted.stdout, minted.stderr);
     let token = minted.stdout.trim().lines().last().expect("a token").to_owned();
-    let mut load = Load::new(&stage.ledger, &token, 16, 20, seed("clock")).rate(400);
+    let mut load = Load::new(&stage.ledger, &token, 16, 20, seed("clock")).rate(400).beside("F22", true);
     let (mut delivered, mut tally) = (Vec::new(), Tally::default());
     for to in ["+3600", "-3600", "+0"] {
         let running = load.start(&gate, None);

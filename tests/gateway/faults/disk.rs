@@ -307,7 +307,7 @@ async fn a_slow_disk_is_refused_for_in_time_and_fills_no_memory() {
     let before = resident_kib(&gate);
     stage.ledger.broken("disk");
     let fault = Fault::inject(gate.id(), CALLS, "delay_enter=5000000", Some(&wal(&gate)));
-    let mut load = Load::new(&stage.ledger, &token, 16, 20, seed("slow disk")).rate(400);
+    let mut load = Load::new(&stage.ledger, &token, 16, 20, seed("slow disk")).rate(400).beside("F11", true);
     let running = load.start(&gate, None);
     tokio::time::sleep(Duration::from_secs(12)).await; // The fault's own length, which is waited for by nobody.
     let tally = load.end(running).await;

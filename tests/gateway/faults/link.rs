@@ -35,7 +35,7 @@ async fn answers_that_are_lost_cost_nothing_and_make_one_copy_at_most() {
     let gate = stage.setup.clone().env("SLUICEGATE__SINK__MESSAGE_TIMEOUT", "60s").start().await;
     let seed = seed("answers lost");
     let mut dice = Dice::new(seed);
-    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed).rate(500);
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed).rate(500).beside("F3", true);
     let running = load.start(&gate, None);
     for _ in 0..rounds(3, 10) {
         stage.acked(stage.ledger.acked() + 300).await;
@@ -63,7 +63,7 @@ async fn answers_that_are_lost_cost_nothing_and_make_one_copy_at_most() {
 async fn a_black_hole_on_the_way_to_the_broker_is_found_out_and_nothing_is_lost() {
     let (stage, cable) = at_a_cable().await;
     let gate = stage.setup.start().await;
-    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed("black hole")).rate(500);
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed("black hole")).rate(500).beside("F28", true);
     let running = load.start(&gate, None);
     stage.acked(500).await;
     stage.ledger.broken("the way");
@@ -103,7 +103,7 @@ async fn connections_that_are_reset_are_made_again_and_nothing_is_lost() {
     let gate = stage.setup.start().await;
     let seed = seed("resets");
     let mut dice = Dice::new(seed);
-    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed).rate(500);
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed).rate(500).beside("F28", true);
     let running = load.start(&gate, None);
     stage.acked(300).await;
     stage.ledger.broken("the way");
@@ -136,7 +136,7 @@ async fn fifty_milliseconds_each_way_are_added_to_answers_and_not_multiplied() {
     const RATE: u64 = 500;
     let (stage, cable) = at_a_cable().await;
     let gate = stage.setup.start().await;
-    let mut load = Load::new(&stage.ledger, &token(&gate).await, 32, 10, seed("delay")).rate(RATE);
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 32, 10, seed("delay")).rate(RATE).beside("F29", true);
     let mut running = load.start(&gate, Some(2_000));
     load.join(&mut running).await; // Warm.
     let mut phase = async || {

@@ -18,7 +18,8 @@ use crate::support::stopwatch::{Stopwatch, Took};
 
 use super::ledger::{Ledger, Name};
 use super::log::{Attempt, Outcome};
-use super::{DENIED_TOPIC, SENDER, TOPICS};
+use super::senders::Senders;
+use super::{DENIED_TOPIC, SENDER, TOPICS, seen};
 
 /// Numbers that follow from a seed (SplitMix64).
 #[derive(Debug, Clone)]
@@ -79,7 +80,19 @@ pub struct Load {
     /// Events a second over all senders; 0: as fast as they are answered.
     rate: u64,
     largest: u64,
+    producers: Option<Producers>,
 }
+
+/// Kafka producers that send beside, each time that the senders are started: two new ones.
+struct Producers {
+    row: &'static str,
+    idempotent: bool,
+    seed: u64,
+    started: usize,
+}
+
+/// Records a second of the producers beside.
+const BESIDE: u64 = 60;
 
 /// What one run of the senders came to.
 #[derive(Debug, Default)]
@@ -120,6 +133,7 @@ pub fn p99(mut times: Vec<Duration>) -> Duration {
 pub struct Running {
     tasks: JoinSet<(Sender, Tally)>,
     stop: Arc<AtomicBool>,
+    producers: Option<Senders>,
 }
 
 impl Load {
@@ -134,6 +148,7 @@ impl Load {
             budget: Arc::new(AtomicU64::new(u64::MAX)),
             rate: 0,
             largest,
+            producers: None,
         }
     }
 
@@ -149,6 +164,15 @@ impl Load {
         self
     }
 
+    /// With Kafka producers beside, where `tests/faults/run` asks for it, which has them for every row whose gate lives through it:
+    /// what holds for the others has to hold for them. Not for gates that are killed: the rows of the Kafka door do that.
+    pub fn beside(mut self, row: &'static str, idempotent: bool) -> Self {
+        let seed = self.senders.first().map_or(0, |sender| sender.dice.0);
+        let wanted = std::env::var_os("SLUICEGATE_KAFKA_BESIDE").is_some();
+        self.producers = wanted.then_some(Producers { row, idempotent, seed, started: 0 });
+        self
+    }
+
     /// By way of somebody who stands before the gate.
     pub fn through(mut self, url: &str) -> Self {
         self.through = Some(url.to_owned());
@@ -161,6 +185,11 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         let count = self.senders.len() as u64;
+        let producers = self.producers.as_mut().map(|producers| {
+            producers.started += 1;
+            let Producers { seed, started, idempotent, .. } = *producers;
+            Senders::producers(gate, &self.ledger, seed, BESIDE, started * 2, idempotent)
+        });
         for sender in self.senders.drain(..) {
             let line = Line {
                 client: Client::trusting(gate.ca().as_deref()),
@@ -175,7 +204,7 @@ impl Load {
             };
             tasks.spawn(line.run(sender));
         }
-        Running { tasks, stop }
+        Running { tasks, stop, producers }
     }
 
     /// Takes the senders back when they have ended.
@@ -193,6 +222,13 @@ impl Load {
             all.add(tally);
         }
         self.senders.sort_by_key(|sender| sender.number);
+        if let (Some(running), Some(Producers { row, .. })) = (running.producers.take(), &self.producers) {
+            let told = running.end().await;
+            let (accepted, slowest, refused, errors) = (told.accepted, told.slowest, told.refused.len(), told.errors.len());
+            seen(row, &format!("Kafka door beside: {accepted} accepted, slowest {slowest}, {refused} refused, {errors} unanswered"));
+            all.refused.extend(told.refused);
+            all.errors.extend(told.errors);
+        }
         all
     }
 }

@@ -71,7 +71,7 @@ async fn under_loss() {
     stage.deadline = SLOWEST_ANSWER;
     let gate = stage.setup.start().await;
     let port = stage.kafka.brokers().rsplit(':').next().expect("a port").to_owned();
-    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed("loss")).rate(400);
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed("loss")).rate(400).beside("F28", true);
     let mut told = Vec::new();
     for (percent, length) in PHASES {
         let running = load.start(&gate, None);

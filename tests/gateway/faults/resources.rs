@@ -152,7 +152,7 @@ async fn a_tenth_of_a_processor_sheds_and_loses_nothing() {
     stage.setup = stage.setup.under(&group.starter());
     let gate = stage.setup.start().await;
     let token = token(&gate).await;
-    let mut load = Load::new(&stage.ledger, &token, 16, 50, seed("a tenth of a processor"));
+    let mut load = Load::new(&stage.ledger, &token, 16, 50, seed("a tenth of a processor")).beside("F27", true);
     stage.ledger.broken("processor");
     let running = load.start(&gate, None);
     tokio::time::sleep(Duration::from_secs(10)).await; // The fault's own length.

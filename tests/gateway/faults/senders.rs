@@ -84,14 +84,7 @@ impl Senders {
         let mut tasks = JoinSet::new();
         let bearer = format!("Bearer {}", gate.token(&["--sub", SENDER, "--topics", SPANS]).await);
         for number in 0..SENDERS {
-            let sender = Sender {
-                number,
-                dice: Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number as u64)),
-                sent: 0,
-                ledger: Arc::clone(ledger),
-                rest: Duration::from_secs(SENDERS as u64).div_f64(rate as f64),
-                stop: Arc::clone(&stop),
-            };
+            let sender = Sender::new(number, SENDERS, seed, rate, ledger, &stop);
             match door {
                 Door::Kafka { idempotent } => {
                     tasks.spawn(sender.produce(producer(gate, idempotent), idempotent));
@@ -101,6 +94,16 @@ impl Senders {
                     tasks.spawn(sender.post(client, url, bearer.clone()));
                 }
             }
+        }
+        Self { tasks, stop }
+    }
+
+    /// Two producers beside other senders, with numbers from this one on, at about so many records a second in all.
+    pub fn producers(gate: &Gate, ledger: &Arc<Ledger>, seed: u64, rate: u64, first: usize, idempotent: bool) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        for number in first..first + 2 {
+            tasks.spawn(Sender::new(number, 2, seed, rate, ledger, &stop).produce(producer(gate, idempotent), idempotent));
         }
         Self { tasks, stop }
     }
@@ -147,6 +150,17 @@ struct Sender {
 }
 
 impl Sender {
+    fn new(number: usize, of: usize, seed: u64, rate: u64, ledger: &Arc<Ledger>, stop: &Arc<AtomicBool>) -> Self {
+        Self {
+            number,
+            dice: Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number as u64)),
+            sent: 0,
+            ledger: Arc::clone(ledger),
+            rest: Duration::from_secs(of as u64).div_f64(rate as f64),
+            stop: Arc::clone(stop),
+        }
+    }
+
     async fn produce(mut self, producer: FutureProducer, idempotent: bool) -> Told {
         let mut told = Told::default();
         while !self.stop.load(Ordering::SeqCst) {

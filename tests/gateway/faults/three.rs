@@ -38,7 +38,7 @@ async fn leaders_that_move_are_followed_and_no_sender_sees_it() {
     let gate = stage.setup.start().await;
     let seed = seed("leaders move");
     let mut dice = Dice::new(seed);
-    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed).rate(300);
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed).rate(300).beside("F4", true);
     let running = load.start(&gate, None);
     let moves = rounds(3, 9);
     let first = usize::try_from(dice.below(3)).expect("small");
@@ -68,7 +68,7 @@ async fn leaders_that_move_are_followed_and_no_sender_sees_it() {
 async fn with_one_replica_left_or_too_few_events_take_the_inbox() {
     let mut stage = three_brokers().await;
     let gate = stage.setup.start().await;
-    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed("too few replicas")).rate(300);
+    let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed("too few replicas")).rate(300).beside("F5", true);
     let running = load.start(&gate, None);
     stage.acked(200).await;
     stage.ledger.broken("two brokers");
@@ -140,7 +140,7 @@ async fn one_broker_of_three_that_dies_holds_nobody_up_who_does_not_need_it() {
     let place = stage.kafka.leader("gamma").await;
     let dead = homes.iter().find(|(_, home)| *home == place);
     let well = homes.iter().find(|(_, home)| *home != place).expect("six topics on three brokers").0;
-    let mut load = Load::new(&stage.ledger, &token, 8, 10, seed("one of three")).rate(200);
+    let mut load = Load::new(&stage.ledger, &token, 8, 10, seed("one of three")).rate(200).beside("F6", true);
     let running = load.start(&gate, None);
     stage.acked(200).await;
     let number = std::sync::atomic::AtomicU64::new(0);
