@@ -7,7 +7,7 @@ use crate::support::stopwatch::Took;
 use crate::support::{DEADLINE, eventually};
 
 use super::load::{Dice, Load, seed};
-use super::{REPLAYED, SLOWEST_ANSWER, Stage, create_topics, rounds, seen, status, token};
+use super::{REPLAYED, SLOWEST_ANSWER, Stage, asked, create_topics, rounds, seen, status, token};
 
 const EVENTS: u64 = 10_000;
 const CONNECTIONS: usize = 64;
@@ -40,6 +40,14 @@ async fn without_a_fault_every_accepted_event_is_in_the_broker_exactly_once() {
     assert!(verdict.acked > 9_000, "two of a hundred are meant to be refused");
 }
 
+/// Events a second that are accepted, over three seconds.
+async fn rate(stage: &Stage) -> usize {
+    const MEASURED: u64 = 3;
+    let before = stage.ledger.acked();
+    tokio::time::sleep(Duration::from_secs(MEASURED)).await; // The measure's own length.
+    (stage.ledger.acked() - before) / usize::try_from(MEASURED).expect("small")
+}
+
 /// Scenario: the same senders, and the broker is killed in their midst and started again while they go on.
 /// Guarantees: no request fails or is late; what was accepted is all found after the replay, in order for each key.
 #[tokio::test(flavor = "multi_thread")]
@@ -50,18 +58,21 @@ async fn a_broker_killed_under_load_costs_no_request_and_no_event() {
     let mut load = Load::new(&stage.ledger, &token(&gate).await, CONNECTIONS, 100, seed("broker killed")).rate(2_000);
     let running = load.start(&gate, None);
     stage.acked(3_000).await;
+    let before = rate(&stage).await;
     let killed = Instant::now();
     stage.ledger.broken("broker killed");
     stage.kafka.kill_9();
     let first = async || stage.ledger.first_inbox_answer(killed);
     let first = eventually("the inbox answers", DEADLINE, first).await;
-    stage.acked(6_000).await;
+    stage.acked(stage.ledger.acked() + 3_000).await;
     stage.kafka.restart().await;
     let closed = async || (status(&gate).await["sink"]["breaker"] == "closed").then_some(());
     eventually("the breaker closes", REPLAYED, closed).await;
     let healed = killed.elapsed();
     stage.ledger.healed("broker killed");
+    let after = rate(&stage).await;
     stage.acked(usize::try_from(EVENTS).expect("small") + 1_000).await;
+    let back = 100 * after / before.max(1);
     let tally = load.end(running).await;
     stage.replayed(&gate).await;
     let verdict = stage.verdict().await;
@@ -69,12 +80,14 @@ async fn a_broker_killed_under_load_costs_no_request_and_no_event() {
     seen(
         "F1",
         &format!(
-            "first inbox answer after {first:?}, closed again after {healed:?}, slowest answer {slowest}, {held_up} refused as the machine stalled; {verdict}"
+            "first inbox answer after {first:?}, closed again after {healed:?}, then {after} events a second (before {before}: {back} %, goal 95 %), slowest answer {slowest}, {held_up} refused as the machine stalled; {verdict}"
         ),
     );
     verdict.assert_clean();
     assert_eq!((tally.errors.len(), tally.refused.len(), verdict.unknown), (0, 0, 0), "{tally:?}");
     assert!(tally.slowest.own() <= SLOWEST_ANSWER, "{}", tally.slowest);
+    // Loose: the machine is shared.
+    assert!(back >= 50, "{after} events a second after the fault, {before} before");
     // What the broker had taken and not acknowledged when it was killed is sent once more, and how much that is depends on
     // the machine (goal: a twentieth); what is sent again and again is more than that, and has more copies.
     assert!(verdict.duplicates * 4 <= verdict.acked && verdict.most_copies <= MOST_COPIES, "few duplicates: {verdict}");
@@ -94,10 +107,12 @@ async fn a_frozen_broker_delays_no_answer_beyond_three_seconds_and_loses_nothing
     let mut load = Load::new(&stage.ledger, &token(&gate).await, 16, 20, seed).rate(600);
     let mut firsts = Vec::new();
     let (mut slowest, mut held_up) = (Took::default(), 0);
-    for round in 0..rounds(5, 20) {
+    let mut lengths: Vec<_> = (0..rounds(5, 20)).map(|_| Duration::from_millis(1_000 + dice.below(5_000))).collect();
+    let longest = asked("SLUICEGATE_LONGEST_FREEZE_SECONDS", 0);
+    lengths.extend([10, longest].into_iter().filter(|seconds| *seconds <= longest && longest > 0).map(Duration::from_secs));
+    for (round, length) in lengths.into_iter().enumerate() {
         let running = load.start(&gate, None);
         stage.acked(stage.ledger.acked() + 200).await;
-        let length = Duration::from_millis(1_000 + dice.below(5_000));
         stage.ledger.broken("broker frozen");
         let frozen = Instant::now();
         stage.kafka.stop();

@@ -7,7 +7,7 @@ use crate::support::{DEADLINE, eventually};
 
 use super::super::disk::resident_kib;
 use super::super::load::{Load, seed};
-use super::super::{SLOWEST_ANSWER, seen, token};
+use super::super::{SLOWEST_ANSWER, asked, seen, token};
 use super::{Clouded, denied, for_now};
 
 /// How long a fault of Firestore lasts.
@@ -184,7 +184,8 @@ async fn with_broker_and_firestore_away_everything_is_refused_in_time_and_memory
     clouded.is_refused(&gate, &token).await;
     let (acked, before) = (clouded.stage.ledger.acked(), resident_kib(&gate));
     let running = load.start(&gate, None);
-    tokio::time::sleep(FAULT).await; // The fault's own length, which is waited for by nobody.
+    let length = Duration::from_secs(asked("SLUICEGATE_BOTH_AWAY_SECONDS", FAULT.as_secs()));
+    tokio::time::sleep(length).await; // The fault's own length, which is waited for by nobody.
     let tally = load.end(running).await;
     let grown = resident_kib(&gate).saturating_sub(before) >> 10;
     assert_eq!((clouded.stage.ledger.acked(), &tally.errors), (acked, &Vec::new()), "nothing is accepted, everything is answered");
@@ -200,7 +201,7 @@ async fn with_broker_and_firestore_away_everything_is_refused_in_time_and_memory
     seen(
         "F15",
         &format!(
-            "{FAULT:?} without broker and Firestore: {} requests refused, slowest {}, {grown} MiB more; {verdict}",
+            "{length:?} without broker and Firestore: {} requests refused, slowest {}, {grown} MiB more; {verdict}",
             tally.refused.len(),
             tally.slowest
         ),
