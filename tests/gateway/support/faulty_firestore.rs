@@ -70,6 +70,8 @@ pub enum Lie {
     Never,
     /// One in so many: the nth, the 2nth and so on from the moment that it is told.
     Every(usize),
+    /// The same, and all that have a document again of which it has lied: it sticks to what it says.
+    Stubborn(usize),
 }
 
 /// What it is told to do.
@@ -103,6 +105,8 @@ pub struct Call {
     pub method: String,
     /// How many writes are in it.
     pub writes: usize,
+    /// One of them is of a document of which was lied.
+    pub again: bool,
     /// Whether it creates documents, and does nothing else: what an event that is stored makes. (A lease is none.)
     pub stores: bool,
     /// Whether it deletes rows, and does nothing else.
@@ -282,7 +286,11 @@ impl Shared {
         let writes = writes(&method, &message);
         let stores = !writes.is_empty() && writes.iter().all(is_store);
         let deletes = !writes.is_empty() && writes.iter().all(is_delete);
-        let call = Call { at: Instant::now(), method, writes: writes.len(), stores, deletes, bytes: message.len() };
+        let again = {
+            let lied = self.lied.lock().expect("nothing panics under this lock");
+            writes.iter().filter_map(name).any(|name| lied.contains(&name))
+        };
+        let call = Call { at: Instant::now(), method, writes: writes.len(), again, stores, deletes, bytes: message.len() };
         let (delay, fate) = self.fate(&call, bearer(&head.headers));
         self.calls.lock().expect("nothing panics under this lock").push(call);
         tokio::time::sleep(delay).await; // The fault's own length.
@@ -330,7 +338,12 @@ impl Shared {
         let (late, mut loss) = (script.late, None);
         if call.stores {
             script.stores += 1;
-            if matches!(script.lie, Lie::Every(n) if script.stores.is_multiple_of(n)) {
+            let lies = match script.lie {
+                Lie::Never => false,
+                Lie::Every(n) => script.stores.is_multiple_of(n),
+                Lie::Stubborn(n) => script.stores.is_multiple_of(n) || call.again,
+            };
+            if lies {
                 return (delay, Fate::Lie(call.writes));
             }
             loss = script.losing.as_mut().and_then(|(loss, times)| times.use_one().then_some(*loss));

@@ -11,7 +11,7 @@ use super::super::load::{Load, seed};
 use super::super::{REPLAYED, seen, token};
 use super::{Clouded, for_now, missing};
 
-/// Scenario: the broker is away; every write is read back, and of Firestore's OKs to calls one in four is a lie.
+/// Scenario: the broker is away; every write is read back, and of Firestore's OKs to calls one in four is a lie, to which it sticks.
 /// Guarantees: no event is accepted that is not there; the gate says what it has found.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_firestore_that_lies_is_found_out_before_the_answer_where_everything_is_read_back() {
@@ -23,7 +23,7 @@ async fn a_firestore_that_lies_is_found_out_before_the_answer_where_everything_i
     clouded.until(&gate, &token, 202).await;
     assert_eq!(missing(&gate).await, None);
     clouded.stage.ledger.broken("Firestore lies");
-    clouded.faulty.lie(Lie::Every(4));
+    clouded.faulty.lie(Lie::Stubborn(4));
     let mut load = Load::new(&clouded.stage.ledger, &token, 8, 10, seed("Firestore lies")).rate(200).beside("F14", false);
     let mut running = load.start(&gate, Some(600));
     let tally = load.join(&mut running).await;
