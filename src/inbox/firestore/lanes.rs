@@ -38,6 +38,9 @@ const MAX_BYTES: usize = 4 << 20;
 /// Where so many do not come in time, at least so many are asked for.
 const MIN_BYTES: usize = 64 << 10;
 
+/// Between two loud lines about the same thing.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
 /// A lane is handed over at most so often.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(30);
 
@@ -62,9 +65,24 @@ pub struct Lanes {
     /// How much an answer may hold, as far as the last ones came in time.
     fit: AtomicUsize,
     aside: AtomicU64,
-    /// Whether the last look for lanes, and the last look into one, has failed.
-    cannot_look: AtomicBool,
-    cannot_read: AtomicBool,
+    /// That lanes cannot be looked for, or into.
+    cannot_look: Seldom,
+    cannot_read: Seldom,
+}
+
+/// Something that is said aloud once a minute.
+#[derive(Debug, Default)]
+struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    fn may_say(&self) -> bool {
+        let (now, mut said) = (Instant::now(), self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let may = said.is_none_or(|said| now.duration_since(said) >= SAY_EVERY);
+        if may {
+            *said = Some(now);
+        }
+        may
+    }
 }
 
 /// A lane that is in hand.
@@ -94,8 +112,8 @@ impl Lanes {
             row_bytes: AtomicUsize::new(MAX_BYTES / MAX_ROWS),
             fit: AtomicUsize::new(MAX_BYTES),
             aside: AtomicU64::new(0),
-            cannot_look: AtomicBool::new(false),
-            cannot_read: AtomicBool::new(false),
+            cannot_look: Seldom::default(),
+            cannot_read: Seldom::default(),
         }
     }
 

@@ -69,7 +69,9 @@ impl Firestore {
     pub async fn restart(&mut self) {
         assert!(self.process.is_none(), "the emulator runs already: kill_9 comes first");
         let mut java = Command::new("java");
-        java.args(["-Duser.language=en", "-Xmx512m", "-cp"]).arg(&self.jar).current_dir(self.dir.path());
+        // It keeps everything in memory, and stands still without a word when that is spent.
+        let heap = if std::env::var_os("SLUICEGATE_FIRESTORE_EVENTS").is_some() { "-Xmx4g" } else { "-Xmx512m" };
+        java.args(["-Duser.language=en", heap, "-cp"]).arg(&self.jar).current_dir(self.dir.path());
         java.arg("com.google.cloud.datastore.emulator.firestore.CloudFirestore");
         java.arg("--host=127.0.0.1").arg(format!("--port={}", self.port));
         if self.rules {

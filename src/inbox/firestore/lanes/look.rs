@@ -43,13 +43,10 @@ impl Firestore {
     /// Looks for lanes that hold rows, whoever has stored them, and past those that are another's to replay.
     pub(in crate::inbox) async fn look(&self) {
         match self.scan().await {
-            Ok(found) => {
-                self.shared.lanes.cannot_look.store(false, Ordering::Relaxed);
-                self.looked(found).await;
-            }
-            // Once, until it can be again: what waits there is not found meanwhile.
-            Err(fault) if !self.shared.lanes.cannot_look.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(%fault, "Firestore cannot be looked through for rows: what waits in it is not found; again and again");
+            Ok(found) => self.looked(found).await,
+            // What waits there is not found meanwhile.
+            Err(fault) if self.shared.lanes.cannot_look.may_say() => {
+                tracing::warn!(%fault, "Firestore cannot be looked through for rows: what waits in it is not found (said once a minute)");
             }
             Err(fault) => tracing::debug!(%fault, "Firestore could not be looked through for rows; later"),
         }

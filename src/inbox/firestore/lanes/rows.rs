@@ -1,6 +1,5 @@
 //! The rows of a lane, for whoever holds its lease.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -36,7 +35,6 @@ impl Firestore {
                 return Vec::new();
             }
         };
-        shared.lanes.cannot_read.store(false, Ordering::Relaxed);
         if documents.len() > 1 {
             shared.lanes.came(true);
         }
@@ -95,10 +93,11 @@ impl Firestore {
         if window > 1 && matches!(fault, Fault::Slow) {
             self.shared.lanes.came(false);
         }
-        if self.shared.lanes.cannot_read.swap(true, Ordering::Relaxed) {
-            tracing::debug!(topic = %lane.0, partition = lane.1, %fault, "rows could not be read; later");
-        } else {
-            tracing::warn!(topic = %lane.0, partition = lane.1, %fault, "rows cannot be read from Firestore: they wait; again and again");
+        match self.shared.lanes.cannot_read.may_say() {
+            true => {
+                tracing::warn!(topic = %lane.0, partition = lane.1, %fault, "rows cannot be read from Firestore: they wait (said once a minute)")
+            }
+            false => tracing::debug!(topic = %lane.0, partition = lane.1, %fault, "rows could not be read; later"),
         }
     }
 
