@@ -165,7 +165,8 @@ impl Load {
     }
 
     /// With Kafka producers beside, where `tests/faults/run` asks for it, which has them for every row whose gate lives through it:
-    /// what holds for the others has to hold for them. Not for gates that are killed: the rows of the Kafka door do that.
+    /// what holds for the others has to hold for them. Not for gates that are killed, nor where the senders end before the fault does,
+    /// for a producer ends when all is taken: the rows of the Kafka door do those.
     pub fn beside(mut self, row: &'static str, idempotent: bool) -> Self {
         let seed = self.senders.first().map_or(0, |sender| sender.dice.0);
         let wanted = std::env::var_os("SLUICEGATE_KAFKA_BESIDE").is_some();

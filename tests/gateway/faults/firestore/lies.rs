@@ -24,7 +24,7 @@ async fn a_firestore_that_lies_is_found_out_before_the_answer_where_everything_i
     assert_eq!(missing(&gate).await, None);
     clouded.stage.ledger.broken("Firestore lies");
     clouded.faulty.lie(Lie::Stubborn(4));
-    let mut load = Load::new(&clouded.stage.ledger, &token, 8, 10, seed("Firestore lies")).rate(200).beside("F14", false);
+    let mut load = Load::new(&clouded.stage.ledger, &token, 8, 10, seed("Firestore lies")).rate(200);
     let mut running = load.start(&gate, Some(600));
     let tally = load.join(&mut running).await;
     assert_eq!(tally.errors, Vec::<String>::new());

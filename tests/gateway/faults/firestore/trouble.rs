@@ -24,7 +24,7 @@ async fn a_firestore_that_takes_five_seconds_is_given_up_in_time_and_costs_a_bou
     let Some(mut clouded) = Clouded::new().await else { return };
     let gate = clouded.stage.setup.start().await;
     let token = token(&gate).await;
-    let mut load = Load::new(&clouded.stage.ledger, &token, 32, 20, seed("Firestore slow")).rate(400).beside("F11", false);
+    let mut load = Load::new(&clouded.stage.ledger, &token, 32, 20, seed("Firestore slow")).rate(400);
     let mut running = load.start(&gate, Some(200));
     load.join(&mut running).await;
     clouded.stage.kill_broker();
@@ -71,7 +71,7 @@ async fn an_exhausted_firestore_is_backed_off_from_and_the_brokers_path_goes_on(
     let gate = clouded.stage.setup.start().await;
     let token = token(&gate).await;
     clouded.until(&gate, &token, 200).await;
-    let mut load = Load::new(&clouded.stage.ledger, &token, 32, 20, seed("Firestore exhausted")).rate(400).beside("F12", false);
+    let mut load = Load::new(&clouded.stage.ledger, &token, 32, 20, seed("Firestore exhausted")).rate(400);
     clouded.stage.kill_broker();
     clouded.stage.ledger.broken("Firestore exhausted");
     let mut rates = Vec::new();
@@ -136,7 +136,7 @@ async fn a_gate_that_firestore_does_not_let_in_refuses_says_so_and_recovers_by_i
     }
     let said = eventually("the gate says that it is locked out", DEADLINE, async || denied(&gate).await).await;
     let calls = clouded.faulty.count(ANY);
-    let mut load = Load::new(&clouded.stage.ledger, &token, 16, 20, seed("locked out")).rate(400).beside("F13", false);
+    let mut load = Load::new(&clouded.stage.ledger, &token, 16, 20, seed("locked out")).rate(400);
     let running = load.start(&gate, None);
     tokio::time::sleep(FAULT).await; // The fault's own length, which is waited for by nobody.
     let tally = load.end(running).await;
