@@ -13,7 +13,6 @@ use sluicegate::units::{Secret, Span};
 use super::support::client::Answer;
 use super::support::gate::{Gate, Setup};
 use super::support::redis::Redis;
-use super::support::stopwatch::Stopwatch;
 use super::support::{DEADLINE, eventually};
 
 const PASSWORD: &str = "canary-password of ada";
@@ -70,6 +69,23 @@ async fn is(gate: &Gate, state: &str) {
     eventually(&format!("quotas are {state}"), DEADLINE, async || (shared(gate).await["state"] == state).then_some(())).await;
 }
 
+/// Accounts that it has told of, and of which it has heard what the others used.
+async fn told(gate: &Gate) -> f64 {
+    let metrics = gate.admin_get("/metrics").await.text();
+    let counted = metrics.lines().find_map(|line| line.strip_prefix("sluicegate_quota_share_accounts_total "));
+    counted.and_then(|counted| counted.parse().ok()).unwrap_or_else(|| panic!("no such counter: {metrics}"))
+}
+
+/// Whether it was admitted; if so, the gate has told of it, however long that takes on a busy machine.
+async fn is_admitted_and_told(gate: &Gate, name: &str) -> bool {
+    let before = told(gate).await;
+    let admitted = is_admitted(gate, name).await;
+    if admitted {
+        eventually("the gate tells of it", DEADLINE, async || (told(gate).await > before).then_some(())).await;
+    }
+    admitted
+}
+
 fn wait(answer: &Answer) -> u64 {
     answer.header("retry-after").and_then(|wait| wait.parse().ok()).unwrap_or_else(|| panic!("no Retry-After: {}", answer.text()))
 }
@@ -84,15 +100,14 @@ async fn two_gates_admit_one_quota_together() {
     for gate in [&first, &second] {
         is(gate, "shared").await;
     }
-    let (watch, mut admitted) = (Stopwatch::start(), 0);
-    for n in 0..200 {
+    let (began, mut admitted) = (Instant::now(), 0);
+    for n in 0..100 {
         let gate = if n % 2 == 0 { &first } else { &second };
-        admitted += u64::from(is_admitted(gate, "ada").await);
+        admitted += u64::from(is_admitted_and_told(gate, "ada").await);
     }
-    // What comes back meanwhile, and what the one admits before it hears of the other: longer where the machine holds Redis up.
-    let took = watch.read();
-    let most = 60 + took.whole.as_secs() + 1 + 12 + u64::try_from(took.stalled.as_millis()).expect("short") / 4;
-    assert!((60..=most).contains(&admitted), "{admitted} admitted, at most {most} expected, in {took}");
+    // What comes back meanwhile, and what each admits before it hears of the other's last.
+    let most = 60 + began.elapsed().as_secs() + 1 + 2;
+    assert!((60..=most).contains(&admitted), "{admitted} admitted, at most {most} expected");
     // A gate that only refuses asks each second.
     eventually("both say the same wait", DEADLINE, async || {
         let (one, other) = (post(&first, "ada").await, post(&second, "ada").await);
@@ -104,8 +119,11 @@ async fn two_gates_admit_one_quota_together() {
     }
 
     let mut connection = redis.connection().await;
-    let keys: Vec<String> = redis::cmd("KEYS").arg("sluicegate:quota:*:*").query_async(&mut connection).await.expect("Redis answers");
-    assert_eq!(keys.len(), 2, "{keys:?}");
+    let keys = eventually("Redis has both accounts", DEADLINE, async || {
+        let keys = redis::cmd("KEYS").arg("sluicegate:quota:*:*").query_async::<Vec<String>>(&mut connection.clone()).await;
+        keys.ok().filter(|keys| keys.len() == 2)
+    })
+    .await;
     for key in keys {
         let known = key.strip_prefix("sluicegate:quota:").and_then(|rest| rest.split_once(':'));
         let (tier, hash) = known.unwrap_or_else(|| panic!("{key}"));
@@ -113,8 +131,11 @@ async fn two_gates_admit_one_quota_together() {
         let ttl: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.expect("Redis answers");
         assert!((1..=80_000).contains(&ttl), "it forgets who has all back: {ttl} ms");
     }
-    let metrics = first.admin_get("/metrics").await.text();
-    assert!(metrics.contains("sluicegate_quota_share_state 1.0\n"), "{metrics}");
+    // A busy machine may have let one answer of Redis come late: then it is so again.
+    eventually("the metrics say that it shares", DEADLINE, async || {
+        first.admin_get("/metrics").await.text().contains("sluicegate_quota_share_state 1.0\n").then_some(())
+    })
+    .await;
     assert!(shared(&first).await["accounts"].as_u64() >= Some(1));
 }
 
