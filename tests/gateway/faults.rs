@@ -118,6 +118,8 @@ struct Stage<B = Kafka> {
     setup: Setup,
     /// Where the inbox's database is.
     inbox: PathBuf,
+    /// Where the inbox's rows are, if they are in Firestore: host, project and database.
+    firestore: Option<String>,
     ledger: Arc<Ledger>,
     /// What every answer has to keep to.
     deadline: Duration,
@@ -145,7 +147,7 @@ impl Stage {
 impl<B: Brokers> Stage<B> {
     fn with(kafka: B) -> Self {
         let setup = Setup::new().shipped().config(CONFIG).env("REDPANDA_BROKERS", &kafka.addresses());
-        Self { kafka, inbox: setup.path("data/inbox.db"), setup, ledger: Ledger::begin(), deadline: NO_HANG }
+        Self { kafka, inbox: setup.path("data/inbox.db"), firestore: None, setup, ledger: Ledger::begin(), deadline: NO_HANG }
     }
 
     /// What the checker says of broker and inbox.
@@ -155,9 +157,10 @@ impl<B: Brokers> Stage<B> {
 
     /// The same where all that is in the ledger went to these topics.
     async fn verdict_of(&self, topics: &[&str]) -> Verdict {
-        let (brokers, topics, inbox) = (self.kafka.addresses(), topics.join(","), self.inbox.display().to_string());
-        let deadline = self.deadline.as_millis().to_string();
-        self.ledger.verdict(&["--brokers", &brokers, "--topics", &topics, "--inbox", &inbox, "--deadline-ms", &deadline]).await
+        let (brokers, topics, deadline) = (self.kafka.addresses(), topics.join(","), self.deadline.as_millis().to_string());
+        let file = self.inbox.display().to_string();
+        let (kind, inbox) = self.firestore.as_ref().map_or(("--inbox", &file), |place| ("--firestore", place));
+        self.ledger.verdict(&["--brokers", &brokers, "--topics", &topics, kind, inbox, "--deadline-ms", &deadline]).await
     }
 
     /// Waits until so many events were accepted in all.

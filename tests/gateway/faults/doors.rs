@@ -3,6 +3,7 @@
 //! What always holds: the same log, the same checker, the same faults as at the HTTPS door; what differs is who sends, and what
 //! an answer looks like.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::gate::Gate;
@@ -18,30 +19,35 @@ use super::{CONFIG, Stage, TOPICS, rounds, seen};
 /// What a stop may take, less what the machine was late by.
 const STOP: Duration = Duration::from_secs(8);
 
-/// A stage whose gate has the same port all its lives.
-async fn stage() -> Stage {
+/// A stage with an inbox on disk, whose gate has the same port all its lives.
+pub async fn on_disk() -> Stage {
     let mut stage = Stage::new().await;
-    stage.kafka.create_topic(SPANS, 3, &[]).await;
-    stage.setup = stage.setup.config(&format!("{CONFIG}\n[[routes]]\ntopic = \"{SPANS}\"\n"));
-    stage.setup = stage.setup.env("SLUICEGATE__LISTENERS__BIND", &format!("127.0.0.1:{}", free_port()));
+    prepare(&mut stage).await;
     stage
+}
+
+/// A topic for telemetry, and the same port for all the lives of the gate.
+pub async fn prepare(stage: &mut Stage) {
+    stage.kafka.create_topic(SPANS, 3, &[]).await;
+    let setup = stage.setup.clone().config(&format!("{CONFIG}\n[[routes]]\ntopic = \"{SPANS}\"\n"));
+    stage.setup = setup.env("SLUICEGATE__LISTENERS__BIND", &format!("127.0.0.1:{}", free_port()));
 }
 
 async fn judged(stage: &Stage, gate: &Gate, door: Door, row: &str, told: &Told, more: &str) {
     stage.replayed(gate).await;
     let verdict = stage.verdict_of(&[&TOPICS[..], &[SPANS]].concat()).await;
+    let inbox = if stage.firestore.is_some() { "Firestore, " } else { "" };
     let (slowest, refused, errors) = (told.slowest, told.refused.len(), told.errors.len());
     seen(
         door.row(),
-        &format!("{row}, {}: {more}slowest answer {slowest}, {refused} refused, {errors} unanswered; {verdict}", door.words()),
+        &format!("{row}, {inbox}{}: {more}slowest answer {slowest}, {refused} refused, {errors} unanswered; {verdict}", door.words()),
     );
     verdict.assert_clean();
     assert!(verdict.acked > 0, "{verdict}");
 }
 
 /// F1. No request fails; what was accepted is all found.
-pub async fn broker_killed(door: Door) {
-    let mut stage = stage().await;
+pub async fn broker_killed(door: Door, stage: &mut Stage) {
     let gate = stage.setup.start().await;
     let senders = Senders::start(door, &gate, &stage.ledger, seed("broker killed"), 500).await;
     stage.acked(500).await;
@@ -54,13 +60,12 @@ pub async fn broker_killed(door: Door) {
     let told = senders.end().await;
     stage.replayed(&gate).await;
     stage.ledger.healed("broker killed");
-    judged(&stage, &gate, door, "F1", &told, "").await;
+    judged(stage, &gate, door, "F1", &told, "").await;
     assert_eq!((told.refused.len(), told.errors.len()), (0, 0), "{told:?}");
 }
 
 /// F2. The same with a broker that freezes for 1 to 6 s.
-pub async fn broker_frozen(door: Door) {
-    let stage = stage().await;
+pub async fn broker_frozen(door: Door, stage: &mut Stage) {
     let gate = stage.setup.clone().env("SLUICEGATE__SINK__MESSAGE_TIMEOUT", "120s").start().await;
     let seed = seed("broker frozen");
     let mut dice = Dice::new(seed);
@@ -77,25 +82,32 @@ pub async fn broker_frozen(door: Door) {
         stage.ledger.healed("broker frozen");
     }
     let told = senders.end().await;
-    judged(&stage, &gate, door, "F2", &told, "").await;
+    judged(stage, &gate, door, "F2", &told, "").await;
     assert_eq!((told.refused.len(), told.errors.len()), (0, 0), "{told:?}");
 }
 
-/// F15. Nothing is accepted while both tiers are away; senders hear so in time, or wait; everything goes on afterwards.
+/// F15 with an inbox on disk: the disk is full.
 pub async fn both_away(door: Door) {
     let Some(disk) = SmallDisk::mount("32m") else { return not_run(1, "nobody may mount a small disk here") };
-    let mut stage = stage().await;
+    let mut stage = on_disk().await;
     let data = disk.path().join("data");
     let setup = stage.setup.clone().env("SLUICEGATE__INBOX__DIR", &data.display().to_string());
     stage.setup = setup.env("SLUICEGATE__INBOX__ALLOW_VOLATILE", "true").env("SLUICEGATE__INBOX__MIN_FREE", "8 MiB");
     stage.inbox = data.join("inbox.db");
+    let free = |file: PathBuf| std::fs::remove_file(file).expect("a file of ours");
+    inbox_away(door, "F15", &mut stage, || disk.fill(0), free).await;
+}
+
+/// Broker and inbox are away, the latter as `take` does it, until `give` undoes that. Nothing is accepted meanwhile; senders hear so
+/// in time, or wait; everything goes on afterwards.
+pub async fn inbox_away<T>(door: Door, row: &str, stage: &mut Stage, take: impl FnOnce() -> T, give: impl FnOnce(T)) {
     let gate = stage.setup.start().await;
     let senders = Senders::start(door, &gate, &stage.ledger, seed("both away"), 300).await;
     stage.acked(300).await;
     stage.ledger.broken("both away");
-    let file = disk.fill(0);
+    let taken = take();
     stage.kafka.kill_9();
-    // What was on its way when the disk filled up is answered by then.
+    // What was on its way then is answered by now.
     let still = async || {
         let before = stage.ledger.acked();
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -106,21 +118,20 @@ pub async fn both_away(door: Door) {
     tokio::time::sleep(Duration::from_secs(8)).await; // The fault's own length.
     assert_eq!(stage.ledger.acked(), acked, "nothing is accepted");
     let grown = resident_kib(&gate).saturating_sub(memory) >> 10;
-    std::fs::remove_file(&file).expect("a file of ours");
+    give(taken);
     stage.kafka.restart().await;
     stage.trusted(&gate).await;
     stage.acked(acked + 300).await;
     let told = senders.end().await;
     stage.replayed(&gate).await;
     stage.ledger.healed("both away");
-    judged(&stage, &gate, door, "F15", &told, &format!("{grown} MiB more; ")).await;
+    judged(stage, &gate, door, row, &told, &format!("{grown} MiB more; ")).await;
     assert!(told.errors.is_empty() && grown <= 64, "{grown} MiB more, {:?}", told.errors.first());
     assert_eq!(door == Door::Otlp, !told.refused.is_empty(), "{:?}", told.refused.first());
 }
 
 /// F20. Killed at random moments, with a broker that is well or frozen; what it had accepted is found.
-pub async fn gate_killed(door: Door) {
-    let stage = stage().await;
+pub async fn gate_killed(door: Door, stage: &mut Stage) {
     let seed = seed("gate killed");
     let mut dice = Dice::new(seed);
     let mut gate = stage.setup.start().await;
@@ -149,15 +160,14 @@ pub async fn gate_killed(door: Door) {
     let told = senders.end().await;
     stage.replayed(&gate).await;
     stage.ledger.healed("what the last kill has left");
-    judged(&stage, &gate, door, "F20", &told, &format!("{kills} kills; ")).await;
+    judged(stage, &gate, door, "F20", &told, &format!("{kills} kills; ")).await;
     if door != Door::Otlp {
         assert_eq!(told.errors.len(), 0, "a producer tries again: {:?}", told.errors.first());
     }
 }
 
 /// F21. Asked to stop under load, and started again; no request that was sent goes unanswered.
-pub async fn gate_stopped(door: Door) {
-    let stage = stage().await;
+pub async fn gate_stopped(door: Door, stage: &mut Stage) {
     let seed = seed("gate stopped");
     let setup = stage.setup.clone().env("SLUICEGATE__DRAIN__LIMIT", "60s");
     let mut gate = setup.start().await;
@@ -189,18 +199,17 @@ pub async fn gate_stopped(door: Door) {
         stage.ledger.healed("gate stopped");
     }
     let told = senders.end().await;
-    judged(&stage, &gate, door, "F21", &told, &format!("{stops} stops, the slowest {slowest}; ")).await;
+    judged(stage, &gate, door, "F21", &told, &format!("{stops} stops, the slowest {slowest}; ")).await;
     assert_eq!(told.errors.len(), 0, "what was sent is answered: {:?}", told.errors.first());
 }
 
 /// Nothing is broken: every event is there once.
-pub async fn well(door: Door) {
-    let stage = stage().await;
+pub async fn well(door: Door, stage: &mut Stage) {
     let gate = stage.setup.clone().patient().start().await;
     stage.ledger.patient();
     let senders = Senders::start(door, &gate, &stage.ledger, seed("well"), 1_000).await;
     stage.acked(3_000).await;
     let told = senders.end().await;
-    judged(&stage, &gate, door, "no fault", &told, "").await;
+    judged(stage, &gate, door, "no fault", &told, "").await;
     assert_eq!((told.refused.len(), told.errors.len()), (0, 0), "{told:?}");
 }

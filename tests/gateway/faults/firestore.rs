@@ -4,6 +4,7 @@
 
 mod backlog;
 mod broker;
+mod doors;
 mod lies;
 mod trouble;
 
@@ -18,13 +19,7 @@ use crate::support::gate::Gate;
 use crate::support::{DEADLINE, eventually};
 
 use super::disk::{assert_unavailable, post};
-use super::rules::Verdict;
-use super::{DENIED_TOPIC, REPLAYED, SLOWEST_ANSWER, Stage, TOPICS, status};
-
-/// The collection of the gate's rows, as the checker asks for it.
-fn place(firestore: &Firestore) -> String {
-    format!("{}/{PROJECT}/{DATABASE}", firestore.address())
-}
+use super::{REPLAYED, SLOWEST_ANSWER, Stage, status};
 
 /// A stage whose inbox is Firestore, behind the proxy that can break it.
 struct Clouded {
@@ -41,23 +36,13 @@ impl Clouded {
         let faulty = FaultyFirestore::before(&firestore.address()).await;
         let mut stage = Stage::new().await;
         stage.setup = with_firestore(stage.setup.clone(), &faulty.address());
+        stage.firestore = Some(format!("{}/{PROJECT}/{DATABASE}", firestore.address()));
         stage.deadline = SLOWEST_ANSWER;
         Some(Self { stage, firestore, faulty, number: AtomicU64::new(0) })
     }
 
     fn set(&mut self, name: &str, value: &str) {
         self.stage.setup = self.stage.setup.clone().env(&format!("SLUICEGATE__INBOX__FIRESTORE__{name}"), value);
-    }
-
-    /// What the checker says of broker and Firestore.
-    async fn verdict(&self) -> Verdict {
-        self.verdict_of(&[&TOPICS[..], &[DENIED_TOPIC]].concat()).await
-    }
-
-    async fn verdict_of(&self, topics: &[&str]) -> Verdict {
-        let (brokers, topics) = (self.stage.kafka.brokers(), topics.join(","));
-        let (place, deadline) = (place(&self.firestore), self.stage.deadline.as_millis().to_string());
-        self.stage.ledger.verdict(&["--brokers", &brokers, "--topics", &topics, "--firestore", &place, "--deadline-ms", &deadline]).await
     }
 
     /// Sends the next event of one key, and gives the status.

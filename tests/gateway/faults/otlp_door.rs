@@ -4,17 +4,17 @@ use super::doors::{self, Door};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_fault_every_record_is_there_once() {
-    doors::well(Door::Otlp).await;
+    doors::well(Door::Otlp, &mut doors::on_disk().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_broker_costs_no_record() {
-    doors::broker_killed(Door::Otlp).await;
+    doors::broker_killed(Door::Otlp, &mut doors::on_disk().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_broker_costs_no_record() {
-    doors::broker_frozen(Door::Otlp).await;
+    doors::broker_frozen(Door::Otlp, &mut doors::on_disk().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,10 +24,10 @@ async fn with_both_tiers_away_nothing_is_accepted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_killed_at_any_moment_has_lost_nothing() {
-    doors::gate_killed(Door::Otlp).await;
+    doors::gate_killed(Door::Otlp, &mut doors::on_disk().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gate_that_is_asked_to_stop_loses_nothing() {
-    doors::gate_stopped(Door::Otlp).await;
+    doors::gate_stopped(Door::Otlp, &mut doors::on_disk().await).await;
 }

@@ -65,7 +65,7 @@ async fn many_events_are_stored_and_replayed_beside_live_ones() {
     let replayed = since.elapsed();
     clouded.replayed(&gate).await;
     clouded.stage.ledger.healed("broker");
-    let verdict = clouded.verdict_of(&TOPICS).await;
+    let verdict = clouded.stage.verdict_of(&TOPICS).await;
     let (before, during) = (percentile(&calm, 99), percentile(&busy, 99));
     seen(
         "F30",

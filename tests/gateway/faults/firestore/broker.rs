@@ -44,7 +44,7 @@ async fn a_broker_killed_again_and_again_is_stood_in_for_by_firestore() {
         clouded.replayed(&gate).await;
         clouded.stage.ledger.healed(&fault);
     }
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     firsts.sort();
     let (p50, p99) = (percentile(&firsts, 50), percentile(&firsts, 99));
     seen(
@@ -101,7 +101,7 @@ async fn a_gate_killed_at_any_moment_of_an_outage_has_lost_nothing_that_firestor
     }
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     seen("F20", &format!("Firestore, {rounds} kills in an outage, {refused} requests refused for now: {verdict}"));
     verdict.assert_clean();
     assert!(verdict.by_inbox > 0, "{verdict}");

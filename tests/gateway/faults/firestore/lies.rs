@@ -36,7 +36,7 @@ async fn a_firestore_that_lies_is_found_out_before_the_answer_where_everything_i
     clouded.until(&gate, &token, 202).await;
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     seen("F14", &format!("everything read back: {lies} lies, {said} found missing; {} requests refused; {verdict}", tally.refused.len()));
     verdict.assert_clean();
 }
@@ -71,7 +71,7 @@ async fn a_firestore_that_lies_is_found_out_within_a_thousand_writes_where_one_i
     clouded.stage.ledger.healed("Firestore lies");
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     seen(
         "F14",
         &format!(
@@ -109,7 +109,7 @@ async fn what_firestore_holds_is_not_lost_and_what_is_taken_out_of_it_is() {
     for_now(&tally.refused);
     gate.kill_9();
     clouded.stage.restart_broker().await;
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     verdict.assert_clean();
     // What was refused for now may be there all the same.
     assert!(verdict.acked > 20 && verdict.by_inbox == verdict.acked, "{verdict}");
@@ -135,7 +135,7 @@ async fn what_firestore_holds_is_not_lost_and_what_is_taken_out_of_it_is() {
     };
     let aside = format!("!/{}", documents[0]["fields"]["order"]["stringValue"].as_str().expect("an order"));
     by_hand(&documents[0], Some(("order", json!({"stringValue": aside})))).await;
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     verdict.assert_clean();
     let other = if documents[2]["fields"]["topic"]["stringValue"] == "alpha" { "beta" } else { "alpha" };
     let planted = [
@@ -145,7 +145,7 @@ async fn what_firestore_holds_is_not_lost_and_what_is_taken_out_of_it_is() {
     ];
     for (n, (field, (lost, mismatched))) in (1..).zip(planted) {
         by_hand(&documents[n], field.clone()).await;
-        let verdict = clouded.verdict().await;
+        let verdict = clouded.stage.verdict().await;
         assert_eq!((verdict.lost.len(), verdict.mismatched.len()), (lost, mismatched), "{field:?}: {}", verdict.table());
     }
 }

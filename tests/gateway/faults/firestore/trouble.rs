@@ -49,7 +49,7 @@ async fn a_firestore_that_takes_five_seconds_is_given_up_in_time_and_costs_a_bou
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
     clouded.until(&gate, &token, 200).await;
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     seen(
         "F11",
         &format!(
@@ -109,7 +109,7 @@ async fn an_exhausted_firestore_is_backed_off_from_and_the_brokers_path_goes_on(
     clouded.until(&gate, &token, 202).await;
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     seen(
         "F12",
         &format!("{:.1} and {:.1} calls a second once it has backed off, {more} while the broker takes all; {verdict}", rates[0], rates[1]),
@@ -153,7 +153,7 @@ async fn a_gate_that_firestore_does_not_let_in_refuses_says_so_and_recovers_by_i
     eventually("the gate says nothing any more", DEADLINE, silent).await;
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     seen(
         "F13",
         &format!(
@@ -197,7 +197,7 @@ async fn with_broker_and_firestore_away_everything_is_refused_in_time_and_memory
     clouded.stage.restart_broker().await;
     clouded.replayed(&gate).await;
     clouded.until(&gate, &token, 200).await;
-    let verdict = clouded.verdict().await;
+    let verdict = clouded.stage.verdict().await;
     seen(
         "F15",
         &format!(
