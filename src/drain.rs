@@ -7,7 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
+
+/// For the first word of a client that has just come, while the gate stops. Within the drain's share for what is in flight.
+pub const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// How far the stop has come. Each phase includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +82,13 @@ impl Signal {
     pub async fn reached(&mut self, phase: Phase) {
         // An error means that the owner is gone, which is the end of every phase.
         let _ = self.0.wait_for(|now| *now >= phase).await;
+    }
+
+    /// Waits until nobody's first word is waited for any more: the gate finishes, and `moment` is past by which whoever has come
+    /// at all has said it. One that has just connected has its first request on the way.
+    pub async fn closed_to_newcomers(&mut self, moment: Instant) {
+        self.reached(Phase::Finishing).await;
+        sleep_until(moment).await;
     }
 }
 

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -172,7 +173,7 @@ impl Listener {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = signal.reached(Phase::Finishing) => return,
+                () = signal.reached(Phase::Finishing) => break,
                 accepted = socket.accept() => accepted,
             };
             match accepted {
@@ -182,6 +183,10 @@ impl Listener {
                 }
                 Err(error) => hold_on(&error, &mut starved).await,
             }
+        }
+        // By the kernel's word these are connected, and may have sent their request.
+        while let Some(Ok((stream, address))) = socket.accept().now_or_never() {
+            self.take_in(stream, address, all, &doors, drain);
         }
     }
 

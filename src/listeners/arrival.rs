@@ -1,7 +1,7 @@
 //! A connection's way from the socket to a door: who it is, TLS, and what it speaks.
 //!
-//! Each step has a deadline, and nothing was asked yet: the drain does not wait for a client to find its first word. What
-//! has no door behind this listener is closed without an answer, in no protocol.
+//! Each step has a deadline, and nothing was asked yet: the drain waits for a client's first word for a moment only. What has
+//! no door behind this listener is closed without an answer, in no protocol.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::http::serve::{Protocol, Server};
 use super::sniff::{self, Spoken, TLS_HANDSHAKE};
 use super::tls::Tls;
 use super::{Peer, kafka, proxy};
-use crate::drain::{Phase, Signal};
+use crate::drain::{FIRST_WORD, Signal};
 use crate::limits::connections::Slot;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::ConnectionRefusal;
@@ -81,10 +81,12 @@ struct Ends {
 
 /// Serves one connection to its end.
 pub(super) async fn serve(stream: TcpStream, address: SocketAddr, mut slot: Slot, rules: &Rules, doors: &Doors, mut signal: Signal) {
+    let moment = Instant::now() + FIRST_WORD;
     // Each stage is boxed: a connection keeps the room of the stage that it is in, and of no other.
     let begun = tokio::select! {
+        biased;
         begun = Box::pin(rules.begin(stream, address, &mut slot)) => begun,
-        () = signal.reached(Phase::Finishing) => None,
+        () = signal.closed_to_newcomers(moment) => None,
     };
     match begun {
         Some(Begun::Tls(arrived)) => Box::pin(doors.open(*arrived)).await,

@@ -1,18 +1,21 @@
-//! The drain does not wait for clients that have asked for nothing.
+//! The drain does not wait for clients that have asked for nothing, but for a moment for those that have just come.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, eventually};
 use crate::support::gate::Setup;
 use crate::support::stopwatch::Stopwatch;
 
 /// More than the phase in which clients are told to leave and the wait for an HTTP/2 client to hear it (1 s and 2 s, of
 /// which it uses up one), less than the share after which the drain gives up.
 const SOON: Duration = Duration::from_secs(4);
+
+/// Less than the second that a client has for its first word from when it came.
+const NEWCOMER: Duration = Duration::from_millis(700);
 
 const TLS_HELLO_BEGUN: &[u8] = b"\x16\x03\x01\x02\x00\x01";
 const HTTP2_BEGUN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -42,4 +45,31 @@ async fn clients_that_asked_for_nothing_do_not_hold_the_drain() {
         assert!(took.own() < SOON, "{tls}: {took}");
         assert!(!gate.lines().iter().any(|line| line.contains("given up")), "{tls}: {:#?}", gate.lines());
     }
+}
+
+/// Scenario: a client connects; the gate stops, and its port is closed; then the client sends its first request, within a second
+/// of its coming.
+/// Guarantees: it is answered, and told that the connection ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_just_come_is_answered() {
+    let setup = Setup::new().env("SLUICEGATE__LISTENERS__TLS", "off").env("SLUICEGATE__DRAIN__LEAVING", "0ms");
+    // A busy machine may take longer than a client has: then nothing was seen, and it is done again.
+    for _ in 0..20 {
+        let mut gate = setup.clone().start().await;
+        let came = Instant::now();
+        let mut stream = TcpStream::connect(gate.https).await.expect("the door is open");
+        gate.sigterm();
+        eventually("the port is closed", DEADLINE, async || TcpStream::connect(gate.https).await.err()).await;
+        let mut answer = Vec::new();
+        let sent = stream.write_all(b"GET /livez HTTP/1.1\r\nHost: gate\r\n\r\n").await;
+        let in_time = came.elapsed() < NEWCOMER;
+        let read = stream.read_to_end(&mut answer).await;
+        assert!(gate.wait(DEADLINE).await.success());
+        if in_time {
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{sent:?} {read:?} {answer:?}");
+            return;
+        }
+    }
+    panic!("the machine is too busy: no stop of the gate was seen in time");
 }

@@ -32,7 +32,7 @@ use super::rest::Lent;
 use super::trace_context::{Context, REQUEST_ID};
 use super::upgrade::{Tunnel, Tunnels};
 use super::wire::{Notes, Patient, Wire};
-use crate::drain::{Drain, Phase};
+use crate::drain::{Drain, FIRST_WORD, Phase};
 use crate::listeners::{Config, Opening, Peer};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::Bound;
@@ -136,9 +136,11 @@ impl Server {
         let mut wire = Wire::new(io, read, Cutter::new(self.head), Arc::clone(&notes), deadline, self.times.head);
         let peer = Arc::new(peer);
         let mut signal = self.drain.signal();
+        let moment = Instant::now() + FIRST_WORD;
         tokio::select! {
+            biased;
             begun = wire.begun() => if begun.is_err() { return Ok(()) },
-            () = signal.reached(Phase::Finishing) => return Ok(()),
+            () = signal.closed_to_newcomers(moment) => return Ok(()),
         }
         let service = service_fn(|request: Request<Incoming>| {
             let (server, notes, peer, switched) = (Arc::clone(&self), Arc::clone(&notes), Arc::clone(&peer), Arc::clone(&switched));
