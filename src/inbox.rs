@@ -53,7 +53,8 @@ pub struct Config {
     /// Whether batches of idempotent Kafka producers may be kept here too, and be acknowledged. Right for one gate behind an
     /// address (or with stickiness by address): with several, a producer's next batch can meet a gate that does not have the
     /// one before it, and is then written without its numbers. `false`: they are held for `sink.outage_hold`, then refused for now.
-    pub idempotent: bool,
+    /// Default: `true` with a disk, which is one gate's; `false` with Firestore, which several gates share as a rule.
+    pub idempotent: Option<bool>,
     /// A row that the broker has refused so often is set aside: kept, counted, and sent again only by `sluicegate inbox replay`.
     pub max_attempts: u32,
     /// The database of `kind = "firestore"`, and how it is reached.
@@ -68,7 +69,7 @@ impl Default for Config {
             max_bytes: ByteSize::mib(4096),
             min_free: ByteSize::mib(64),
             allow_volatile: false,
-            idempotent: true,
+            idempotent: None,
             max_attempts: 5,
             firestore: firestore::Config::default(),
         }
@@ -261,7 +262,11 @@ impl Inbox {
 
     /// Whether batches of idempotent Kafka producers may be kept in it.
     pub fn keeps_numbers(&self) -> bool {
-        matches!(self.store, Store::Disk(_)) && self.config.idempotent
+        match self.store {
+            Store::Disk(_) => self.config.idempotent.unwrap_or(true),
+            Store::Firestore(_) => self.config.idempotent.unwrap_or(false),
+            Store::None => false,
+        }
     }
 
     /// Whether it cannot delete before a restart what it holds: then that is not sent before.

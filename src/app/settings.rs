@@ -88,8 +88,12 @@ pub(super) fn sink_settings(config: &Config) -> crate::sink::Config {
     sink
 }
 
-/// With a disk the key of producer ids is kept on it, so that producers outlive a restart.
+/// With a disk the key of producer ids is kept on it, if none is configured, so that producers outlive a restart.
 pub(super) fn producer_ids(config: &Config) -> Result<ProducerIds, StartError> {
+    let key = &config.kafka.producer_id_key;
+    if !key.is_empty() {
+        return Ok(ProducerIds::by_key(key.expose().as_bytes()));
+    }
     if config.inbox.kind != Kind::Disk {
         return Ok(ProducerIds::by_chance());
     }

@@ -20,6 +20,7 @@ pub(super) fn mistakes(config: &Config) -> Vec<Found> {
         // Rows among commands would be eaten by the commands' reader, and commands among rows by nobody.
         found.push(("routes", config.inbox.firestore.documents().mistakes(&config.routes)));
         found.extend(time_to_store(config));
+        found.extend(known_producers(config));
     }
     let (inbox, meant) = (&config.inbox, config.insecure || config.inbox.allow_volatile);
     if let Some(emulator) = inbox.firestore.emulator_elsewhere().filter(|_| inbox.kind == Kind::Firestore && !meant) {
@@ -54,6 +55,13 @@ pub(super) fn mistakes(config: &Config) -> Vec<Found> {
     found
 }
 
+/// What is kept with a producer's numbers must be known for the same producer's after a restart.
+fn known_producers(config: &Config) -> Option<Found> {
+    let wanted = config.inbox.idempotent == Some(true) && config.kafka.producer_id_key.is_empty();
+    let problem = "required beside `inbox.idempotent = true` with Firestore: a gate that starts again would not know its producers by their ids; expected the same 32 random characters or more on every gate (SLUICEGATE__KAFKA__PRODUCER_ID_KEY, or a file)";
+    wanted.then(|| ("kafka", vec![("producer_id_key".to_owned(), problem.to_owned())]))
+}
+
 /// The broker is given up in time for a call of Firestore's, but not before the breaker could open.
 fn time_to_store(config: &Config) -> Option<Found> {
     let (sink, call) = (&config.sink, config.inbox.firestore.call_timeout);
@@ -71,7 +79,7 @@ fn time_to_store(config: &Config) -> Option<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Span;
+    use crate::units::{Secret, Span};
 
     #[test]
     fn a_firestore_that_may_take_longer_than_an_answer_is_a_mistake() {
@@ -82,5 +90,17 @@ mod tests {
         };
         assert!(!is_mistake(Kind::Firestore, Span::millis(1_950)) && is_mistake(Kind::Firestore, Span::millis(1_951)));
         assert!(!is_mistake(Kind::Disk, Span::secs(10)));
+    }
+
+    #[test]
+    fn producers_numbers_are_kept_in_firestore_only_by_who_will_know_them_again() {
+        let is_mistake = |kind, kept, key: &str| {
+            let mut config = Config::default();
+            (config.inbox.kind, config.inbox.idempotent, config.kafka.producer_id_key) = (kind, kept, Secret::new(key));
+            mistakes(&config).iter().any(|(section, found)| *section == "kafka" && found[0].0 == "producer_id_key")
+        };
+        assert!(is_mistake(Kind::Firestore, Some(true), ""));
+        assert!(!is_mistake(Kind::Firestore, Some(true), "some key") && !is_mistake(Kind::Firestore, None, ""));
+        assert!(!is_mistake(Kind::Disk, Some(true), ""));
     }
 }

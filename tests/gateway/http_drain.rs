@@ -6,9 +6,9 @@ use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{DEADLINE, eventually};
 use crate::support::gate::Setup;
 use crate::support::stopwatch::Stopwatch;
+use crate::support::{DEADLINE, eventually};
 
 /// More than the phase in which clients are told to leave and the wait for an HTTP/2 client to hear it (1 s and 2 s, of
 /// which it uses up one), less than the share after which the drain gives up.

@@ -86,7 +86,7 @@ async fn a_batch_arrives_byte_for_byte_and_its_repetition_is_answered_from_memor
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_refused_batch_everything_waits_until_it_has_come_back() {
     let (cluster, trunk, _dir) = bench_with(|config| {
-        config.inbox.idempotent = false;
+        config.inbox.idempotent = Some(false);
         config.sink.outage_hold = Span::millis(300);
     })
     .await;
@@ -105,7 +105,7 @@ async fn behind_a_refused_batch_everything_waits_until_it_has_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_for_now_covers_the_whole_request_and_one_for_good_does_not() {
     let (cluster, trunk, _dir) = bench_with(|config| {
-        config.inbox.idempotent = false;
+        config.inbox.idempotent = Some(false);
         config.sink.outage_hold = Span::millis(300);
     })
     .await;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::units::{ByteSize, Span};
+use crate::units::{ByteSize, Secret, Span};
 
 /// The Kafka door.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +16,11 @@ pub struct Config {
     /// The cluster's id, as producers are told it; the same on every instance behind one address, and for ever: clients that
     /// see another one take it for another cluster. Default `sluicegate`.
     pub cluster_id: String,
+    /// By what the gate knows the producer ids again that it has given out: 32 or more random characters, the same on every gate
+    /// behind one address. A batch whose id it does not know goes on without its producer's numbers: it arrives, but not only
+    /// once, if it is sent again. Default: one that is made and kept in `inbox.dir` with an inbox on a disk; else another one at
+    /// each start.
+    pub producer_id_key: Secret,
     /// Size of a request. A larger one is not read: the connection is closed. (What a topic takes of one batch is the topic's
     /// own bound; some clients put the batches of all partitions into one request.) Bounded by four fifths of
     /// `limits.in_flight` too. Default 100 MiB.
@@ -45,6 +50,7 @@ impl Default for Config {
             advertised_host: String::new(),
             advertised_port: 0,
             cluster_id: "sluicegate".to_owned(),
+            producer_id_key: Secret::default(),
             max_request_bytes: ByteSize::mib(100),
             max_in_flight_requests: 100,
             max_in_flight_bytes: ByteSize::mib(32),
@@ -68,6 +74,9 @@ impl Config {
         }
         if self.cluster_id.is_empty() || self.cluster_id.len() > 255 {
             say("cluster_id", "must be 1 to 255 bytes long");
+        }
+        if !self.producer_id_key.is_empty() && self.producer_id_key.expose().len() < 32 {
+            say("producer_id_key", "is too short: expected 32 characters or more, such as those of `openssl rand -hex 32`");
         }
         if self.max_request_bytes < ByteSize::kib(64) || self.max_request_bytes > ByteSize::mib(1_024) {
             say("max_request_bytes", "must be between 64 KiB and 1 GiB");
@@ -103,6 +112,7 @@ mod tests {
         let config = Config {
             advertised_host: "https://gate".to_owned(),
             cluster_id: String::new(),
+            producer_id_key: Secret::new("short"),
             max_request_bytes: ByteSize::bytes(1),
             max_in_flight_requests: 0,
             max_in_flight_bytes: ByteSize::bytes(1),

@@ -13,10 +13,13 @@ const NEAR: Duration = Duration::from_millis(20);
 const IDEMPOTENT: Door = Door::Kafka { idempotent: true };
 const WITHOUT_NUMBERS: Door = Door::Kafka { idempotent: false };
 
-/// A stage whose gate has the same port all its lives, and whose leases are found free soon after a kill.
+/// A stage whose gate has the same port all its lives, whose leases are found free soon after a kill, and whose inbox takes what has
+/// a producer's numbers: there is one gate behind the address.
 async fn clouded() -> Option<Clouded> {
     let mut clouded = Clouded::new().await?;
     clouded.set("LEASE", "5s");
+    let setup = clouded.stage.setup.clone().env("SLUICEGATE__INBOX__IDEMPOTENT", "true");
+    clouded.stage.setup = setup.env("SLUICEGATE__KAFKA__PRODUCER_ID_KEY", "canary of thirty-two characters.");
     doors::prepare(&mut clouded.stage).await;
     clouded.faulty.delay(NEAR);
     Some(clouded)
