@@ -42,6 +42,7 @@ pub(super) struct Context {
 #[derive(Debug, Default)]
 struct Seen {
     reports: AtomicU64,
+    acknowledgements: AtomicU64,
     queued_bytes: AtomicU64,
     last_error: Mutex<Option<String>>,
     shouted: Mutex<Option<Instant>>,
@@ -102,7 +103,10 @@ impl ProducerContext for Context {
             Err((error, _)) => report::of_delivery(error),
         };
         match &report {
-            Report::Delivered { .. } => self.breaker.acknowledged(Instant::now()),
+            Report::Delivered { .. } => {
+                self.seen.acknowledgements.fetch_add(1, Ordering::Relaxed);
+                self.breaker.acknowledged(Instant::now());
+            }
             answer if answer.is_answer() => self.breaker.answered(Instant::now()),
             _ => {}
         }
@@ -181,6 +185,11 @@ impl Producer {
     /// Records that it has reported so far, delivered or not.
     pub(super) fn reports(&self) -> u64 {
         self.seen.reports.load(Ordering::Relaxed)
+    }
+
+    /// Records that it has reported as delivered so far.
+    pub(super) fn acknowledgements(&self) -> u64 {
+        self.seen.acknowledgements.load(Ordering::Relaxed)
     }
 
     /// Bytes that librdkafka has, as of its last statistics.

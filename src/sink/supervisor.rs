@@ -1,11 +1,16 @@
 //! The watch over the producer: ticks the breaker, asks the catalog when acknowledgements stay away, and replaces a
 //! producer that is fatal or wedged.
 //!
-//! librdkafka can wedge for good while its broker is well (confluentinc/librdkafka#5301). It is taken for wedged when
-//! the catalog, over a connection of its own, has come from the broker for `WEDGED_AFTER` while the breaker stayed open; or
-//! when it holds records and reports none of them, neither as delivered nor as timed out, for longer than it may hold one.
-//! The second happens without any fault of its own when the wall clock is set back: its threads wait by that clock
-//! (`cnd_timedwait`), an hour longer if it goes back an hour, until something wakes them.
+//! librdkafka can wedge for good while its broker is well (confluentinc/librdkafka#5301). It is taken for wedged
+//! - when the catalog, over a connection of its own, has come from the broker for `WEDGED_AFTER` while the breaker stayed open;
+//! - when the catalog comes, and nothing at all is acknowledged for longer than the producer may hold a record, although it has
+//!   some: replay, which the breaker does not count, may be the only one who sends;
+//! - when it holds records and reports none of them, neither as delivered nor as timed out, for as long. That happens without
+//!   any fault of its own when the wall clock is set back: its threads wait by that clock (`cnd_timedwait`), an hour longer if
+//!   it goes back an hour, until something wakes them.
+//!
+//! What the broker itself refuses for long (a partition without a leader, with nobody else sending) looks like the second: so
+//! one replacement that has brought no acknowledgement is followed by the next after twice the time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +35,9 @@ const REPORT_WITHIN: Duration = Duration::from_secs(5);
 /// While the breaker is open, the catalog is asked so often whether the broker is back.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Replacements are at least so far apart.
+/// Replacements are at least so far apart, and each that was for nothing doubles it, up to the second.
 const MIN_BETWEEN_REBUILDS: Duration = Duration::from_secs(30);
+const MAX_BETWEEN_REBUILDS: Duration = Duration::from_secs(600);
 
 /// The breakers that it ticks.
 pub(super) struct Breakers {
@@ -39,25 +45,57 @@ pub(super) struct Breakers {
     pub(super) raw: Option<Arc<Breaker>>,
 }
 
-/// How long a producer that holds records has reported none. A process that stood still meanwhile has heard nothing, whatever
-/// was reported: so a look counts for no more than a few ticks.
+/// How long a producer that holds records has let nothing be heard: no report, or no acknowledgement. A process that stood still
+/// meanwhile has heard nothing, whatever was said: so a look counts for no more than a few ticks.
 #[derive(Debug)]
 struct Silence {
-    reports: u64,
+    heard: u64,
     looked: Instant,
     lasts: Duration,
+    /// Whether it is over when nothing is held. Else it goes on when something is held again: between two tries of replay there
+    /// is a pause.
+    ends_at_rest: bool,
 }
 
 impl Silence {
-    fn new(now: Instant) -> Self {
-        Self { reports: 0, looked: now, lasts: Duration::ZERO }
+    fn new(now: Instant, ends_at_rest: bool) -> Self {
+        Self { heard: 0, looked: now, lasts: Duration::ZERO, ends_at_rest }
     }
 
-    fn look(&mut self, queued: u64, reports: u64, now: Instant) -> Duration {
+    fn look(&mut self, queued: u64, heard: u64, now: Instant) -> Duration {
         let since = now.saturating_duration_since(self.looked).min(4 * TICK);
-        self.lasts = if queued == 0 || reports != self.reports { Duration::ZERO } else { self.lasts + since };
-        (self.reports, self.looked) = (reports, now);
+        match queued {
+            _ if heard != self.heard => self.lasts = Duration::ZERO,
+            0 if self.ends_at_rest => self.lasts = Duration::ZERO,
+            0 => {}
+            _ => self.lasts += since,
+        }
+        (self.heard, self.looked) = (heard, now);
         self.lasts
+    }
+}
+
+/// When a producer was replaced last, and what came of it.
+#[derive(Debug)]
+struct Rebuilds {
+    last: Option<Instant>,
+    acknowledged: u64,
+    pause: Duration,
+}
+
+impl Rebuilds {
+    fn new() -> Self {
+        Self { last: None, acknowledged: 0, pause: MIN_BETWEEN_REBUILDS }
+    }
+
+    fn may(&self, now: Instant) -> bool {
+        self.last.is_none_or(|at| now.duration_since(at) > self.pause)
+    }
+
+    fn done(&mut self, acknowledged: u64, now: Instant) {
+        let in_vain = self.last.is_some() && acknowledged == self.acknowledged;
+        self.pause = if in_vain { (self.pause * 2).min(MAX_BETWEEN_REBUILDS) } else { MIN_BETWEEN_REBUILDS };
+        (self.last, self.acknowledged) = (Some(now), acknowledged);
     }
 }
 
@@ -73,9 +111,10 @@ pub(super) async fn watch(
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut asked = Instant::now();
-    let mut rebuilt: Option<Instant> = None;
+    let mut rebuilds = Rebuilds::new();
     let mut alive: Option<Instant> = None;
-    let mut silence = Silence::new(Instant::now());
+    let mut silences = [Silence::new(Instant::now(), true), Silence::new(Instant::now(), false)];
+    let longest = message_timeout + REPORT_WITHIN;
     loop {
         tokio::select! {
             () = signal.reached(Phase::Storing) => return,
@@ -85,8 +124,13 @@ pub(super) async fn watch(
         let raw_open = raw.as_ref().is_some_and(|raw| raw.state() != State::Closed);
         let raw_stalled = raw.as_ref().is_some_and(|raw| raw.stalled_for(now) > SUSPICIOUS_AFTER);
         let open = breaker.state() != State::Closed;
-        let patience = if open || raw_open { ASK_EVERY } else { SUSPICIOUS_AFTER };
-        if (open || raw_open || raw_stalled || breaker.stalled_for(now) > SUSPICIOUS_AFTER) && now.duration_since(asked) > patience {
+        let queued = producer.queued();
+        let mute = silences[0].look(queued, producer.reports(), now);
+        let unheard = silences[1].look(queued, producer.acknowledgements(), now);
+        let patience = if open || raw_open || unheard > ASK_EVERY { ASK_EVERY } else { SUSPICIOUS_AFTER };
+        if (open || raw_open || raw_stalled || unheard > ASK_EVERY || breaker.stalled_for(now) > SUSPICIOUS_AFTER)
+            && now.duration_since(asked) > patience
+        {
             asked = now;
             catalog.want();
         }
@@ -94,12 +138,12 @@ pub(super) async fn watch(
         raw.iter().for_each(|raw| raw.tick(now));
         // Since when the broker has answered others while the breaker was open.
         alive = alive.filter(|_| open && answers(&catalog)).or_else(|| (open && answers(&catalog)).then_some(now));
-        let may_rebuild = rebuilt.is_none_or(|at| now.duration_since(at) > MIN_BETWEEN_REBUILDS);
-        let queued = producer.queued();
-        let mute = silence.look(queued, producer.reports(), now) > message_timeout + REPORT_WITHIN;
-        let wedged = mute || queued > 0 && alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER);
-        if may_rebuild && (producer.is_fatal() || wedged) {
-            (rebuilt, alive, silence) = (Some(now), None, Silence::new(now));
+        let is_wedged = mute > longest
+            || (unheard > longest && answers(&catalog))
+            || (queued > 0 && alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER));
+        if (producer.is_fatal() || is_wedged) && rebuilds.may(now) {
+            rebuilds.done(producer.acknowledgements(), now);
+            (alive, silences) = (None, [Silence::new(now, true), Silence::new(now, false)]);
             rebuild(&producer).await;
         }
     }
@@ -123,20 +167,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_producer_is_silent_while_it_holds_something_and_reports_nothing() {
+    fn a_producer_is_silent_while_it_holds_something_and_nothing_is_heard() {
         let start = Instant::now();
-        let mut silence = Silence::new(start);
+        let mut silences = [Silence::new(start, true), Silence::new(start, false)];
         let mut now = start;
-        let mut look = |queued, reports, after: u32| {
+        let mut look = |queued, heard, after: u32| {
             now += TICK * after;
-            silence.look(queued, reports, now)
+            silences.each_mut().map(|silence| silence.look(queued, heard, now))
         };
-        assert_eq!(look(0, 0, 9), Duration::ZERO);
-        assert_eq!(look(3, 0, 1), TICK);
-        assert_eq!(look(3, 0, 1), TICK * 2);
-        assert_eq!(look(9, 1, 1), Duration::ZERO, "a report");
-        assert_eq!(look(9, 1, 1), TICK);
-        assert_eq!(look(9, 1, 100_000), TICK * 5, "the process stood still");
-        assert_eq!(look(0, 1, 1), Duration::ZERO);
+        assert_eq!(look(0, 0, 9), [Duration::ZERO; 2]);
+        assert_eq!(look(3, 0, 1), [TICK; 2]);
+        assert_eq!(look(3, 0, 1), [TICK * 2; 2]);
+        assert_eq!(look(9, 1, 1), [Duration::ZERO; 2], "something is heard");
+        assert_eq!(look(9, 1, 1), [TICK; 2]);
+        assert_eq!(look(9, 1, 100_000), [TICK * 5; 2], "the process stood still");
+        assert_eq!(look(0, 1, 1), [Duration::ZERO, TICK * 5], "between two tries");
+        assert_eq!(look(2, 1, 1), [TICK, TICK * 6]);
+        assert_eq!(look(2, 2, 1), [Duration::ZERO; 2]);
+    }
+
+    #[test]
+    fn a_replacement_that_brought_nothing_is_followed_by_the_next_after_twice_the_time() {
+        let (mut rebuilds, start) = (Rebuilds::new(), Instant::now());
+        assert!(rebuilds.may(start));
+        rebuilds.done(7, start);
+        let after = |seconds: u64| start + Duration::from_secs(seconds);
+        assert!(!rebuilds.may(after(30)) && rebuilds.may(after(31)));
+        rebuilds.done(7, after(31));
+        assert!(!rebuilds.may(after(91)) && rebuilds.may(after(92)));
+        rebuilds.done(8, after(92));
+        assert!(!rebuilds.may(after(122)) && rebuilds.may(after(123)));
+        (0..20).for_each(|_| rebuilds.done(8, after(123)));
+        assert_eq!(rebuilds.pause, MAX_BETWEEN_REBUILDS);
     }
 }

@@ -151,7 +151,10 @@ pub async fn gate_killed(door: Door, stage: &mut Stage) {
         }
         gate = stage.setup.start().await;
         stage.acked(stage.ledger.acked() + 10).await;
-        stage.ledger.healed("gate killed");
+        // With Firestore a kill is over when all is replayed: a call on its way then may have come behind what was sent next.
+        if stage.firestore.is_none() {
+            stage.ledger.healed("gate killed");
+        }
         if frozen {
             stage.ledger.healed("broker frozen");
         }
@@ -159,7 +162,9 @@ pub async fn gate_killed(door: Door, stage: &mut Stage) {
     stage.ledger.broken("what the last kill has left");
     let told = senders.end().await;
     stage.replayed(&gate).await;
-    stage.ledger.healed("what the last kill has left");
+    for fault in ["what the last kill has left", "gate killed"] {
+        stage.ledger.healed(fault);
+    }
     judged(stage, &gate, door, "F20", &told, &format!("{kills} kills; ")).await;
     if door != Door::Otlp {
         assert_eq!(told.errors.len(), 0, "a producer tries again: {:?}", told.errors.first());
