@@ -124,6 +124,7 @@ mod tests {
         let all = [
             "advertised_host",
             "cluster_id",
+            "producer_id_key",
             "max_request_bytes",
             "max_in_flight_requests",
             "max_in_flight_bytes",
