@@ -2,6 +2,7 @@
 //! many, told to the leg of events (librdkafka) and to that of record batches: no memory, and no loss.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -11,8 +12,9 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use sluicegate::records::RecordBatch;
 
+use crate::support::eventually;
 use crate::support::gate::{Gate, Setup};
-use crate::support::scripted_broker::{Lie, Scripted};
+use crate::support::scripted_broker::{Lie, Scripted, Verdict};
 use crate::support::security::{PASSWORD, USER};
 
 use super::disk::{memory_kib, resident_kib};
@@ -120,4 +122,31 @@ async fn a_broker_that_lies_costs_no_memory_and_no_event() {
     assert!(more <= 3 * lies, "{more} copies for {lies} lies");
     drop(producer);
     assert!(tokio::time::timeout(Duration::from_secs(1), status(&gate)).await.is_ok());
+}
+
+/// Scenario: a broker falls silent, takes one record of those that wait in the inbox, and nothing more of the same producer, as if that
+/// were wedged (confluentinc/librdkafka#5301); nobody sends any more but the replay, which no breaker counts.
+/// Guarantees: the producer is replaced, and everything is delivered without a request from outside.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_producer_is_replaced_although_only_replay_uses_it() {
+    let cluster = Scripted::start(1, &[("alpha", 1)]).await;
+    let setup = Setup::new().shipped().config(CONFIG).env("REDPANDA_BROKERS", &cluster.brokers());
+    let setup = setup.env("SLUICEGATE_KAFKA_USER", USER).env("SLUICEGATE_KAFKA_PASSWORD", PASSWORD);
+    let gate = setup.env("SLUICEGATE__SINK__MESSAGE_TIMEOUT", "3s").start().await;
+    assert!(by_https(&gate, "before").await);
+    cluster.script(|_| Verdict::Silence);
+    for number in 0..20 {
+        assert!(by_https(&gate, &format!("event {number}")).await, "the inbox takes it");
+    }
+    let answered = AtomicBool::new(false);
+    cluster.script(move |_| if answered.swap(true, Ordering::Relaxed) { Verdict::Silence } else { Verdict::Append });
+    let closed = async || (status(&gate).await["sink"]["breaker"] == "closed").then_some(());
+    eventually("the breaker closes by one acknowledgement", REPLAYED, closed).await;
+    assert!(status(&gate).await["inbox"]["rows"].as_u64() > Some(0), "the others wait");
+    let replaced = async || gate.lines().iter().any(|line| line.contains("the producer is stuck: it is replaced")).then_some(());
+    eventually("the producer is replaced", REPLAYED, replaced).await;
+    cluster.script(|_| Verdict::Append);
+    let empty = async || (status(&gate).await["inbox"]["rows"] == 0).then_some(());
+    eventually("the inbox is empty", REPLAYED, empty).await;
+    assert_eq!(copies(&cluster).len(), 21);
 }
