@@ -2,9 +2,9 @@
 //! producer that is fatal or wedged.
 //!
 //! librdkafka can wedge for good while its broker is well (confluentinc/librdkafka#5301). It is taken for wedged
-//! - when the catalog, over a connection of its own, has come from the broker for `WEDGED_AFTER` while the breaker stayed open;
-//! - when the catalog comes, and nothing at all is acknowledged for longer than the producer may hold a record, although it has
-//!   some: replay, which the breaker does not count, may be the only one who sends;
+//! - when the catalog, over a connection of its own, has come from the broker for `WEDGED_AFTER`, and meanwhile the breaker stayed
+//!   open, or nothing at all was acknowledged for longer than the producer may hold a record, although it has some: replay,
+//!   which the breaker does not count, may be the only one who sends;
 //! - when it holds records and reports none of them, neither as delivered nor as timed out, for as long. That happens without
 //!   any fault of its own when the wall clock is set back: its threads wait by that clock (`cnd_timedwait`), an hour longer if
 //!   it goes back an hour, until something wakes them.
@@ -29,6 +29,9 @@ const SUSPICIOUS_AFTER: Duration = Duration::from_millis(250);
 /// Longer than librdkafka takes to connect again after an outage.
 const WEDGED_AFTER: Duration = Duration::from_secs(10);
 
+/// Replay, which may be the only one who sends, rests for less between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_secs(3);
+
 /// What a report may take longer than a record may be held.
 const REPORT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -52,23 +55,36 @@ struct Silence {
     heard: u64,
     looked: Instant,
     lasts: Duration,
-    /// Whether it is over when nothing is held. Else it goes on when something is held again: between two tries of replay there
-    /// is a pause.
-    ends_at_rest: bool,
+    /// For how long nothing was held, and after how long of that it is over.
+    rests: Duration,
+    rest: Duration,
 }
 
 impl Silence {
-    fn new(now: Instant, ends_at_rest: bool) -> Self {
-        Self { heard: 0, looked: now, lasts: Duration::ZERO, ends_at_rest }
+    fn new(now: Instant, rest: Duration) -> Self {
+        Self { heard: 0, looked: now, lasts: Duration::ZERO, rests: Duration::ZERO, rest }
+    }
+
+    /// Of reports.
+    fn of_reports(now: Instant) -> Self {
+        Self::new(now, Duration::ZERO)
+    }
+
+    /// Of acknowledgements.
+    fn of_acknowledgements(now: Instant) -> Self {
+        Self::new(now, BETWEEN_TRIES)
     }
 
     fn look(&mut self, queued: u64, heard: u64, now: Instant) -> Duration {
         let since = now.saturating_duration_since(self.looked).min(4 * TICK);
-        match queued {
-            _ if heard != self.heard => self.lasts = Duration::ZERO,
-            0 if self.ends_at_rest => self.lasts = Duration::ZERO,
-            0 => {}
-            _ => self.lasts += since,
+        if queued == 0 {
+            self.rests += since;
+        } else {
+            self.rests = Duration::ZERO;
+            self.lasts += since;
+        }
+        if heard != self.heard || (queued == 0 && self.rests >= self.rest) {
+            self.lasts = Duration::ZERO;
         }
         (self.heard, self.looked) = (heard, now);
         self.lasts
@@ -113,7 +129,8 @@ pub(super) async fn watch(
     let mut asked = Instant::now();
     let mut rebuilds = Rebuilds::new();
     let mut alive: Option<Instant> = None;
-    let mut silences = [Silence::new(Instant::now(), true), Silence::new(Instant::now(), false)];
+    let fresh = |now| (Silence::of_reports(now), Silence::of_acknowledgements(now));
+    let (mut reports, mut acknowledgements) = fresh(Instant::now());
     let longest = message_timeout + REPORT_WITHIN;
     loop {
         tokio::select! {
@@ -125,25 +142,24 @@ pub(super) async fn watch(
         let raw_stalled = raw.as_ref().is_some_and(|raw| raw.stalled_for(now) > SUSPICIOUS_AFTER);
         let open = breaker.state() != State::Closed;
         let queued = producer.queued();
-        let mute = silences[0].look(queued, producer.reports(), now);
-        let unheard = silences[1].look(queued, producer.acknowledgements(), now);
-        let patience = if open || raw_open || unheard > ASK_EVERY { ASK_EVERY } else { SUSPICIOUS_AFTER };
-        if (open || raw_open || raw_stalled || unheard > ASK_EVERY || breaker.stalled_for(now) > SUSPICIOUS_AFTER)
-            && now.duration_since(asked) > patience
-        {
+        let mute = reports.look(queued, producer.reports(), now);
+        let unheard = acknowledgements.look(queued, producer.acknowledgements(), now);
+        let suspicious = open || unheard > ASK_EVERY;
+        let patience = if suspicious || raw_open { ASK_EVERY } else { SUSPICIOUS_AFTER };
+        if (suspicious || raw_open || raw_stalled || breaker.stalled_for(now) > SUSPICIOUS_AFTER) && now.duration_since(asked) > patience {
             asked = now;
             catalog.want();
         }
         breaker.tick(now);
         raw.iter().for_each(|raw| raw.tick(now));
-        // Since when the broker has answered others while the breaker was open.
-        alive = alive.filter(|_| open && answers(&catalog)).or_else(|| (open && answers(&catalog)).then_some(now));
-        let is_wedged = mute > longest
-            || (unheard > longest && answers(&catalog))
-            || (queued > 0 && alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER));
+        // Since when the broker has answered others while it has acknowledged nothing here.
+        alive = alive.filter(|_| suspicious && answers(&catalog)).or_else(|| (suspicious && answers(&catalog)).then_some(now));
+        let is_alive = alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER);
+        let is_wedged = mute > longest || is_alive && (open && queued > 0 || unheard > longest);
         if (producer.is_fatal() || is_wedged) && rebuilds.may(now) {
             rebuilds.done(producer.acknowledgements(), now);
-            (alive, silences) = (None, [Silence::new(now, true), Silence::new(now, false)]);
+            alive = None;
+            (reports, acknowledgements) = fresh(now);
             rebuild(&producer).await;
         }
     }
@@ -169,7 +185,7 @@ mod tests {
     #[test]
     fn a_producer_is_silent_while_it_holds_something_and_nothing_is_heard() {
         let start = Instant::now();
-        let mut silences = [Silence::new(start, true), Silence::new(start, false)];
+        let mut silences = [Silence::of_reports(start), Silence::of_acknowledgements(start)];
         let mut now = start;
         let mut look = |queued, heard, after: u32| {
             now += TICK * after;
@@ -184,6 +200,11 @@ mod tests {
         assert_eq!(look(0, 1, 1), [Duration::ZERO, TICK * 5], "between two tries");
         assert_eq!(look(2, 1, 1), [TICK, TICK * 6]);
         assert_eq!(look(2, 2, 1), [Duration::ZERO; 2]);
+        assert_eq!(look(2, 2, 1), [TICK; 2]);
+        (0..40).for_each(|_| {
+            look(0, 2, 4);
+        });
+        assert_eq!(look(2, 2, 1), [TICK; 2], "long at rest");
     }
 
     #[test]
