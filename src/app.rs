@@ -158,7 +158,8 @@ impl App {
         let door = door.map_err(|error| StartError::Configuration(error.to_string()))?;
         let doors = Doors { http: Arc::new(door), kafka: Arc::new(self.kafka_door()), otlp };
         let (listeners, drain) = (self.listeners.clone(), self.drain.clone());
-        Ok(tokio::spawn(async move { listeners.serve(doors, &drain).await }))
+        // One of the tasks that the drain waits for: what is connected already when the sockets close is taken in.
+        Ok(self.drain.tasks().spawn(async move { listeners.serve(doors, &drain).await }))
     }
 
     fn otlp_door(&self, readiness: Readiness) -> Result<Option<Arc<otlp::Door>>, StartError> {

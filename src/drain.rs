@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
-/// For the first word of a client that has just come, while the gate stops. Within the drain's share for what is in flight.
-pub const FIRST_WORD: Duration = Duration::from_secs(1);
+/// For the first request of a client that has just come, while the gate stops, from when it came. Its connection, its handshake and the
+/// request are three ways there and back at most.
+pub const FIRST_WORD: Duration = Duration::from_millis(500);
 
 /// How far the stop has come. Each phase includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -178,6 +178,17 @@ impl Lanes {
         lanes.get(lane).is_none_or(|memory| producer.epoch >= memory.newest && memory.stripped != Some(producer.epoch))
     }
 
+    /// Whether a later batch of the same epoch is in the broker with its numbers: what an earlier one comes to changes nothing for
+    /// those behind.
+    pub fn has_gone_on(&self, lane: &Lane, producer: &Producer) -> bool {
+        let is_later = |known: &Producer| known.epoch == producer.epoch && is_before(producer.last, known.first);
+        let lanes = self.lock();
+        lanes.get(lane).is_some_and(|memory| {
+            let mut landed = memory.landed.iter();
+            memory.stripped != Some(producer.epoch) && landed.any(|(known, _, at)| is_later(known) && matches!(at, Landed::Broker { .. }))
+        })
+    }
+
     /// Lanes that are remembered now.
     pub fn len(&self) -> usize {
         self.lock().len()
@@ -240,6 +251,19 @@ mod tests {
 
     fn batch(epoch: i16, first: i32, last: i32) -> Producer {
         Producer { id: 9, epoch, first, last }
+    }
+
+    #[test]
+    fn a_lane_has_gone_on_when_a_later_batch_is_in_the_broker_with_its_numbers() {
+        let (lanes, now) = (Lanes::default(), Instant::now());
+        assert!(!lanes.has_gone_on(&lane(), &batch(0, 3, 4)));
+        lanes.landed(&lane(), &batch(0, 5, 5), 1, Landed::Inbox, now);
+        assert!(!lanes.has_gone_on(&lane(), &batch(0, 3, 4)), "the inbox keeps it behind");
+        lanes.landed(&lane(), &batch(0, 6, 9), 2, BROKER, now);
+        assert!(lanes.has_gone_on(&lane(), &batch(0, 3, 4)));
+        assert!(!lanes.has_gone_on(&lane(), &batch(0, 10, 10)) && !lanes.has_gone_on(&lane(), &batch(1, 3, 4)));
+        lanes.stripped(&lane(), &batch(0, 6, 9), now);
+        assert!(!lanes.has_gone_on(&lane(), &batch(0, 3, 4)), "it went without");
     }
 
     #[test]

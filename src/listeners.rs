@@ -18,7 +18,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -184,9 +183,24 @@ impl Listener {
                 Err(error) => hold_on(&error, &mut starved).await,
             }
         }
-        // By the kernel's word these are connected, and may have sent their request.
-        while let Some(Ok((stream, address))) = socket.accept().now_or_never() {
-            self.take_in(stream, address, all, &doors, drain);
+        self.take_in_the_last(socket, all, &doors, drain);
+    }
+
+    /// Who is connected by the kernel's word when the socket closes may have sent a request.
+    fn take_in_the_last(&self, socket: TcpListener, all: &Listeners, doors: &Arc<arrival::Doors>, drain: &Drain) {
+        // Not by the runtime, which knows only what it has polled, and takes so many at a time. The socket still does not block.
+        let Ok(socket) = socket.into_std() else { return };
+        loop {
+            match socket.accept() {
+                Ok((stream, address)) => {
+                    let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                    if let Ok(stream) = stream {
+                        self.take_in(stream, address, all, doors, drain);
+                    }
+                }
+                Err(error) if is_the_clients(&error) => {}
+                Err(_) => return,
+            }
         }
     }
 
@@ -228,10 +242,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
 /// An accept that failed: the client's fault is nothing; a want of ours passes, and is said once.
 async fn hold_on(error: &io::Error, starved: &mut bool) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
+    if is_the_clients(error) {
         return;
     }
     metrics().connections_refused.at(ConnectionRefusal::Descriptors).inc();

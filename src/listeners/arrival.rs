@@ -36,6 +36,8 @@ pub struct Opening {
     pub read: BytesMut,
     /// By then it must have come to the point.
     pub deadline: Instant,
+    /// Until then it has just come: a gate that stops waits for its first request.
+    pub fresh_until: Instant,
 }
 
 /// The doors behind one listener; none: what speaks so is closed.
@@ -77,16 +79,17 @@ enum Begun {
 struct Ends {
     client: SocketAddr,
     local: SocketAddr,
+    fresh_until: Instant,
 }
 
 /// Serves one connection to its end.
 pub(super) async fn serve(stream: TcpStream, address: SocketAddr, mut slot: Slot, rules: &Rules, doors: &Doors, mut signal: Signal) {
-    let moment = Instant::now() + FIRST_WORD;
+    let fresh_until = Instant::now() + FIRST_WORD;
     // Each stage is boxed: a connection keeps the room of the stage that it is in, and of no other.
     let begun = tokio::select! {
         biased;
-        begun = Box::pin(rules.begin(stream, address, &mut slot)) => begun,
-        () = signal.closed_to_newcomers(moment) => None,
+        begun = Box::pin(rules.begin(stream, address, fresh_until, &mut slot)) => begun,
+        () = signal.closed_to_newcomers(fresh_until) => None,
     };
     match begun {
         Some(Begun::Tls(arrived)) => Box::pin(doors.open(*arrived)).await,
@@ -110,10 +113,10 @@ impl Rules {
         }
     }
 
-    async fn begin(&self, mut stream: TcpStream, address: SocketAddr, slot: &mut Slot) -> Option<Begun> {
+    async fn begin(&self, mut stream: TcpStream, address: SocketAddr, fresh_until: Instant, slot: &mut Slot) -> Option<Begun> {
         // An answer is one write; waiting for more of it would only delay it.
         let _ = stream.set_nodelay(true);
-        let ends = self.introduce(&mut stream, address).await?;
+        let ends = self.introduce(&mut stream, address, fresh_until).await?;
         if self.counted && slot.claim(ends.client.ip()).is_err() {
             return refuse(ends.client, ConnectionRefusal::Address);
         }
@@ -130,9 +133,9 @@ impl Rules {
     }
 
     /// Asks a trusted proxy whose connection this is.
-    async fn introduce(&self, stream: &mut TcpStream, address: SocketAddr) -> Option<Ends> {
+    async fn introduce(&self, stream: &mut TcpStream, address: SocketAddr, fresh_until: Instant) -> Option<Ends> {
         let local = stream.local_addr().ok()?;
-        let own = Ends { client: address, local };
+        let own = Ends { client: address, local, fresh_until };
         let from = address.ip().to_canonical();
         if !self.proxies.iter().any(|network| network.contains(&from)) {
             return Some(own);
@@ -140,7 +143,7 @@ impl Rules {
         match proxy::read(stream, Instant::now() + self.head_timeout).await {
             Ok(said) => {
                 self.complained.store(false, Ordering::Relaxed);
-                Some(said.map_or(own, |ends| Ends { client: ends.source, local: ends.destination }))
+                Some(said.map_or(own, |ends| Ends { client: ends.source, local: ends.destination, fresh_until }))
             }
             Err(why) => {
                 if !self.complained.swap(true, Ordering::Relaxed) {
@@ -170,7 +173,8 @@ impl Rules {
 
     fn opening(&self, ends: Ends, tls: bool) -> Opening {
         let peer = Peer { address: ends.client, tls };
-        Opening { peer, local: ends.local, read: BytesMut::new(), deadline: Instant::now() + self.head_timeout }
+        let deadline = Instant::now() + self.head_timeout;
+        Opening { peer, local: ends.local, read: BytesMut::new(), deadline, fresh_until: ends.fresh_until }
     }
 }
 
@@ -189,7 +193,7 @@ impl Doors {
         match (spoken, &self.http, &self.kafka) {
             (Spoken::Http(protocol), Some(server), _) => Arc::clone(server).serve(stream, protocol, opening).await,
             (Spoken::Kafka, _, Some(door)) => {
-                let Opening { peer, local, read, deadline } = opening;
+                let Opening { peer, local, read, deadline, .. } = opening;
                 let arrival = kafka::Arrival { peer, local, principal: None, read, deadline };
                 // Boxed: no connection pays for the room that the other protocol needs.
                 Box::pin(Arc::clone(door).serve(stream, arrival)).await;

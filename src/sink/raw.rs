@@ -127,10 +127,13 @@ impl Raw {
         }
     }
 
-    /// The same records without their producer's numbers; the lane remembers it.
+    /// The same records without their producer's numbers; the lane remembers it, unless it has gone on already: a row that comes
+    /// late, because nobody knew that it was stored, takes nothing from those behind it.
     pub fn strip(&self, journey: &mut Journey, why: &'static str) {
         if let Some((lane, producer)) = journey.numbers() {
-            self.lanes.stripped(lane, &producer, Instant::now());
+            if !self.lanes.has_gone_on(lane, &producer) {
+                self.lanes.stripped(lane, &producer, Instant::now());
+            }
             tracing::debug!(topic = %lane.topic, partition = lane.partition, why, "a batch goes on without its producer's numbers");
         }
         journey.records = Arc::new(journey.records.stripped());

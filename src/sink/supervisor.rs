@@ -9,7 +9,7 @@
 //!   any fault of its own when the wall clock is set back: its threads wait by that clock (`cnd_timedwait`), an hour longer if
 //!   it goes back an hour, until something wakes them.
 //!
-//! What the broker itself refuses for long (a partition without a leader, with nobody else sending) looks like the second: so
+//! What the broker itself refuses for long (a partition without a leader, with nobody else sending) looks like the first: so
 //! one replacement that has brought no acknowledgement is followed by the next after twice the time.
 
 use std::sync::Arc;
@@ -104,12 +104,14 @@ impl Rebuilds {
         Self { last: None, acknowledged: 0, pause: MIN_BETWEEN_REBUILDS }
     }
 
-    fn may(&self, now: Instant) -> bool {
-        self.last.is_none_or(|at| now.duration_since(at) > self.pause)
+    /// `surely`: it is the producer, whatever the broker does.
+    fn may(&self, surely: bool, acknowledged: u64, now: Instant) -> bool {
+        let pause = if surely || acknowledged != self.acknowledged { MIN_BETWEEN_REBUILDS } else { self.pause };
+        self.last.is_none_or(|at| now.duration_since(at) > pause)
     }
 
-    fn done(&mut self, acknowledged: u64, now: Instant) {
-        let in_vain = self.last.is_some() && acknowledged == self.acknowledged;
+    fn done(&mut self, surely: bool, acknowledged: u64, now: Instant) {
+        let in_vain = !surely && self.last.is_some() && acknowledged == self.acknowledged;
         self.pause = if in_vain { (self.pause * 2).min(MAX_BETWEEN_REBUILDS) } else { MIN_BETWEEN_REBUILDS };
         (self.last, self.acknowledged) = (Some(now), acknowledged);
     }
@@ -155,9 +157,11 @@ pub(super) async fn watch(
         // Since when the broker has answered others while it has acknowledged nothing here.
         alive = alive.filter(|_| suspicious && answers(&catalog)).or_else(|| (suspicious && answers(&catalog)).then_some(now));
         let is_alive = alive.is_some_and(|since| now.duration_since(since) > WEDGED_AFTER);
-        let is_wedged = mute > longest || is_alive && (open && queued > 0 || unheard > longest);
-        if (producer.is_fatal() || is_wedged) && rebuilds.may(now) {
-            rebuilds.done(producer.acknowledgements(), now);
+        let is_wedged = is_alive && (open && queued > 0 || unheard > longest);
+        let surely = producer.is_fatal() || mute > longest;
+        let acknowledged = producer.acknowledgements();
+        if (surely || is_wedged) && rebuilds.may(surely, acknowledged, now) {
+            rebuilds.done(surely, acknowledged, now);
             alive = None;
             (reports, acknowledgements) = fresh(now);
             rebuild(&producer).await;
@@ -210,15 +214,17 @@ mod tests {
     #[test]
     fn a_replacement_that_brought_nothing_is_followed_by_the_next_after_twice_the_time() {
         let (mut rebuilds, start) = (Rebuilds::new(), Instant::now());
-        assert!(rebuilds.may(start));
-        rebuilds.done(7, start);
         let after = |seconds: u64| start + Duration::from_secs(seconds);
-        assert!(!rebuilds.may(after(30)) && rebuilds.may(after(31)));
-        rebuilds.done(7, after(31));
-        assert!(!rebuilds.may(after(91)) && rebuilds.may(after(92)));
-        rebuilds.done(8, after(92));
-        assert!(!rebuilds.may(after(122)) && rebuilds.may(after(123)));
-        (0..20).for_each(|_| rebuilds.done(8, after(123)));
+        assert!(rebuilds.may(false, 7, start));
+        rebuilds.done(false, 7, start);
+        assert!(!rebuilds.may(false, 7, after(30)) && rebuilds.may(false, 7, after(31)));
+        rebuilds.done(false, 7, after(31));
+        assert!(!rebuilds.may(false, 7, after(91)) && rebuilds.may(false, 7, after(92)));
+        assert!(rebuilds.may(true, 7, after(62)), "a fatal one does not wait");
+        assert!(rebuilds.may(false, 8, after(62)), "something was acknowledged");
+        (0..20).for_each(|_| rebuilds.done(false, 7, after(92)));
         assert_eq!(rebuilds.pause, MAX_BETWEEN_REBUILDS);
+        rebuilds.done(true, 7, after(92));
+        assert_eq!(rebuilds.pause, MIN_BETWEEN_REBUILDS);
     }
 }

@@ -14,8 +14,8 @@ use crate::support::{DEADLINE, eventually};
 /// which it uses up one), less than the share after which the drain gives up.
 const SOON: Duration = Duration::from_secs(4);
 
-/// Less than the second that a client has for its first word from when it came.
-const NEWCOMER: Duration = Duration::from_millis(700);
+/// Less than the half second that a client has for its first request from when it came.
+const NEWCOMER: Duration = Duration::from_millis(350);
 
 const TLS_HELLO_BEGUN: &[u8] = b"\x16\x03\x01\x02\x00\x01";
 const HTTP2_BEGUN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -47,8 +47,8 @@ async fn clients_that_asked_for_nothing_do_not_hold_the_drain() {
     }
 }
 
-/// Scenario: a client connects; the gate stops, and its port is closed; then the client sends its first request, within a second
-/// of its coming.
+/// Scenario: a client connects; the gate stops, and its port is closed; then the client sends its first request, within half a
+/// second of its coming.
 /// Guarantees: it is answered, and told that the connection ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_has_just_come_is_answered() {

@@ -32,7 +32,7 @@ use super::rest::Lent;
 use super::trace_context::{Context, REQUEST_ID};
 use super::upgrade::{Tunnel, Tunnels};
 use super::wire::{Notes, Patient, Wire};
-use crate::drain::{Drain, FIRST_WORD, Phase};
+use crate::drain::{Drain, Phase};
 use crate::listeners::{Config, Opening, Peer};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::labels::Bound;
@@ -131,16 +131,15 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Opening { peer, local, read, deadline } = opening;
+        let Opening { peer, local, read, deadline, fresh_until } = opening;
         let (notes, switched) = (Arc::new(Notes::default()), Arc::new(Switched::new()));
         let mut wire = Wire::new(io, read, Cutter::new(self.head), Arc::clone(&notes), deadline, self.times.head);
         let peer = Arc::new(peer);
         let mut signal = self.drain.signal();
-        let moment = Instant::now() + FIRST_WORD;
         tokio::select! {
             biased;
             begun = wire.begun() => if begun.is_err() { return Ok(()) },
-            () = signal.closed_to_newcomers(moment) => return Ok(()),
+            () = signal.closed_to_newcomers(fresh_until) => return Ok(()),
         }
         let service = service_fn(|request: Request<Incoming>| {
             let (server, notes, peer, switched) = (Arc::clone(&self), Arc::clone(&notes), Arc::clone(&peer), Arc::clone(&switched));
@@ -197,7 +196,8 @@ impl Server {
                     _ if !seen.preface() => return Ok(()),
                     // Told to go, with nothing left to be answered, and still there: it does not even say that it heard.
                     Some(since) if told && since.elapsed() >= PARTING => return Ok(()),
-                    _ if told => look = Instant::now() + PARTING,
+                    Some(since) if told => look = since + PARTING,
+                    None if told => look = Instant::now() + PARTING,
                     Some(since) if since.elapsed() >= self.times.idle => {
                         connection.as_mut().graceful_shutdown();
                         (look, told) = (Instant::now() + PARTING, true);
