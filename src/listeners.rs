@@ -190,7 +190,7 @@ impl Listener {
     fn take_in_the_last(&self, socket: TcpListener, all: &Listeners, doors: &Arc<arrival::Doors>, drain: &Drain) {
         // Not by the runtime, which knows only what it has polled, and takes so many at a time. The socket still does not block.
         let Ok(socket) = socket.into_std() else { return };
-        loop {
+        for _ in 0..BACKLOG {
             match socket.accept() {
                 Ok((stream, address)) => {
                     let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
