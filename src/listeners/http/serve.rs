@@ -147,6 +147,8 @@ impl Server {
         });
         let mut connection = pin!(self.http1.serve_connection(TokioIo::new(wire), service).with_upgrades());
         tokio::select! {
+            // First the connection: the library closes one that it is asked to end before it has looked at the first head.
+            biased;
             ended = connection.as_mut() => ended?,
             () = signal.reached(Phase::Finishing) => {
                 // A request whose head was read is answered; a connection that waits for its next one ends now.
