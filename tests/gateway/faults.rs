@@ -202,9 +202,9 @@ async fn create_topics(kafka: &Kafka) {
     }
 }
 
-/// A token for the senders' topics, which the development key of the gate's folder signs for all its lives.
+/// A token for the senders' topics, good for longer than any row takes, which the development key of the gate's folder signs for all its lives.
 async fn token(gate: &Gate) -> String {
-    gate.token(&["--sub", SENDER, "--topics", &TOPICS.join(",")]).await
+    gate.token(&["--sub", SENDER, "--topics", &TOPICS.join(","), "--ttl", "1d"]).await
 }
 
 /// An event of the senders' to this topic, without a key.

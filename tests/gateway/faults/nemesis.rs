@@ -235,7 +235,9 @@ async fn random_pairs_of_faults_lose_nothing() {
     scene.send().await;
     let began = Instant::now();
     for (number, step) in steps.iter().enumerate() {
+        let before = scene.stage.ledger.acked();
         scene.suffer(step).await;
+        assert!(scene.stage.ledger.acked() > before, "nothing was accepted in step {number}");
         eprintln!(
             "nemesis: step {number} of {} is over after {:?}: {} accepted, {} answers refuse, {} requests cut off, {} MiB",
             steps.len(),
