@@ -229,11 +229,12 @@ impl Sink {
     pub async fn send(&self, parts: Vec<(Routed, Option<i32>)>, started: Instant) -> Vec<Fate> {
         let placed = self.place(parts);
         self.wait_for_gates(&placed).await;
-        let admitted = self.producer.as_ref().filter(|_| self.breaker.admits(Instant::now(), self.gates.total() > 0));
-        let Some(producer) = admitted else {
+        let live = self.live(&placed);
+        // The turn to probe is for those that can be sent: where all wait behind a gate, another topic's event must have it.
+        let may_go = || live.contains(&true) && self.breaker.admits(Instant::now(), self.gates.total() > 0);
+        let Some(producer) = self.producer.as_ref().filter(|_| may_go()) else {
             return placed.into_iter().map(|part| self.unsent(part, Doubt::NotStored, None)).collect();
         };
-        let live = self.live(&placed);
         let flight = Flight::new(live.iter().filter(|live| **live).count());
         let waiting = Waiting::new(&self.breaker, flight.waiting() as u64);
         feed(

@@ -108,8 +108,10 @@ impl Replay {
     /// Replays for at most so long, for those who ask for it: whoever else replays goes on beside.
     pub async fn share(self: &Arc<Self>, limit: Duration, signal: Signal) -> Share {
         let before = self.replayed.load(Ordering::Relaxed);
-        self.inbox.look().await;
-        self.work(Term { signal, until: Some(Instant::now() + limit) }, || self.inbox.is_done()).await;
+        let mut term = Term { signal, until: Some(Instant::now() + limit) };
+        // What a look that is not done in time would have found is left.
+        let _ = term.before_the_end(self.inbox.look()).await;
+        self.work(term, || self.inbox.is_done()).await;
         let left = self.inbox.left().await;
         let waiting_for = if left == 0 { None } else { self.waits_for() };
         Share { replayed: self.replayed.load(Ordering::Relaxed) - before, left, complete: left == 0, waiting_for }
@@ -212,9 +214,10 @@ impl Replay {
     /// One window; also whether it went beside live traffic.
     async fn round(&self, lane: &TopicPartition, ill: bool, term: &mut Term) -> (Round, bool) {
         if self.is_homeless(lane) {
-            return (self.assign(lane).await, false);
+            return (self.assign(lane, term).await, false);
         }
-        let Some(head) = self.inbox.rows(lane, 1).await.into_iter().next().filter(|row| self.is_ready(row)) else {
+        let head = term.before_the_end(self.inbox.rows(lane, 1)).await.and_then(|rows| rows.into_iter().next());
+        let Some(head) = head.filter(|row| self.is_ready(row)) else {
             return (Round::Quiet, false);
         };
         let Some(content) = &head.content else {
@@ -262,9 +265,9 @@ impl Replay {
     }
 
     /// Gives homeless rows their partitions.
-    async fn assign(&self, lane: &TopicPartition) -> Round {
+    async fn assign(&self, lane: &TopicPartition, term: &mut Term) -> Round {
         let Lookup::Known(facts) = self.sink.catalog().peek(&lane.0) else { return Round::Quiet };
-        let rows = self.inbox.rows(lane, WINDOW).await;
+        let rows = term.before_the_end(self.inbox.rows(lane, WINDOW)).await.unwrap_or_default();
         let placed = rows.iter().map(|row| {
             let key = match &row.content {
                 Some(Content::Event(routed)) => routed.key().cloned(),

@@ -8,6 +8,7 @@
 //!   connection. A host that gives no CPU between requests can leave a call with both to fetch.
 
 mod fault;
+mod queries;
 mod transport;
 
 use std::collections::HashMap;
@@ -26,11 +27,12 @@ use super::credentials::{Credentials, Token};
 use super::fs;
 use super::fs::firestore_client::FirestoreClient;
 use crate::drain::{Phase, Signal};
+use queries::{Came, Queries};
 use transport::Transport;
 
 pub use fault::{Fault, Written};
 
-/// A query or a count may take so many times as long as a write.
+/// A query or a count may take so many times as long as a write; a query longer, where that is what it takes.
 const QUERY_PATIENCE: u32 = 5;
 
 /// At most this many bytes of documents are read by one query, but always one document.
@@ -58,6 +60,7 @@ struct Inner {
     missing: String,
     call_timeout: Duration,
     headers: Headers,
+    queries: Queries,
     last: Mutex<Last>,
 }
 
@@ -69,9 +72,10 @@ struct Headers {
     by_parent: MetadataValue<Ascii>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Last {
     call: Option<Instant>,
+    answered: Option<Instant>,
     error: Option<String>,
 }
 
@@ -93,9 +97,10 @@ impl Client {
             missing: format!("{root}/{}/sluicegate-warm-up", config.collection),
             call_timeout: config.call_timeout.get(),
             headers: Headers::new(&database, &root)?,
+            queries: Queries::new(config.call_timeout.get() * QUERY_PATIENCE),
             database,
             root,
-            last: Mutex::new(Last { call: None, error: None }),
+            last: Mutex::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -192,7 +197,18 @@ impl Client {
             }
             Ok(documents)
         };
-        self.0.call(self.0.call_timeout * QUERY_PATIENCE, &self.0.headers.by_parent, message, read, Ok).await
+        let inner = &self.0;
+        let turn = inner.queries.turn().await;
+        let answer = inner.call(turn.patience, &inner.headers.by_parent, message, read, Ok).await;
+        let came = match &answer {
+            Ok(_) => Came::InTime,
+            // Whether it is the query or the service, another call tells.
+            Err(Fault::Slow) if inner.has_answered_since(turn.began) || self.get(vec![inner.missing.clone()]).await.is_ok() => Came::Late,
+            Err(Fault::Slow) => Came::Away,
+            Err(_) => Came::Never,
+        };
+        turn.ended(came);
+        answer
     }
 
     /// How many documents a query finds below the root.
@@ -207,7 +223,9 @@ impl Client {
             Ok(count)
         };
         let number = |count: Option<u64>| count.ok_or_else(|| Fault::Other("a count without a number".to_owned()));
-        inner.call(inner.call_timeout * QUERY_PATIENCE, &inner.headers.by_parent, inner.to_count(query), read, number).await
+        let limit = inner.call_timeout * QUERY_PATIENCE;
+        let _turn = tokio::time::timeout(limit, inner.queries.turn()).await.map_err(|_| Fault::Slow)?;
+        inner.call(limit, &inner.headers.by_parent, inner.to_count(query), read, number).await
     }
 
     /// Calls now and whenever nobody else has for a while.
@@ -257,8 +275,16 @@ impl Inner {
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.call = Some(Instant::now());
+        if !matches!(fault, Some(Fault::Slow | Fault::Unreachable(_))) {
+            last.answered = last.call;
+        }
         // Of a refusal the words name the sender's own fields, and who reads the status may not read events.
         last.error = fault.map(|fault| if matches!(fault, Fault::Invalid(_)) { "refused".to_owned() } else { fault.to_string() });
+    }
+
+    /// Whether a call was answered since then, well or not.
+    fn has_answered_since(&self, then: Instant) -> bool {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).answered.is_some_and(|answered| answered >= then)
     }
 
     /// What is left of the time in which somebody else's call makes ours superfluous.

@@ -27,7 +27,7 @@ enum Run {
 
 impl Replay {
     pub(super) async fn send(&self, lane: &TopicPartition, window: usize, term: &mut Term) -> Round {
-        let rows = self.inbox.rows(lane, window).await;
+        let rows = term.before_the_end(self.inbox.rows(lane, window)).await.unwrap_or_default();
         // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
         let alone = rows.first().is_some_and(|row| row.attempts > 0);
         let window = if alone { 1 } else { window };

@@ -95,6 +95,23 @@ impl Term {
         }
     }
 
+    /// What comes before it is over: a store that is asked for rows may take its time.
+    pub(super) async fn before_the_end<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        let until = self.until;
+        let over = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            come = what => Some(come),
+            () = self.signal.reached(Phase::Finishing) => None,
+            () = over => None,
+        }
+    }
+
     /// A moment after the end: for reports that are on their way.
     pub(super) async fn ended(&mut self) {
         self.signal.reached(Phase::Finishing).await;

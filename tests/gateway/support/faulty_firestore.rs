@@ -82,6 +82,8 @@ struct Script {
     /// After the emulator has answered.
     late: Duration,
     failing: Vec<(String, i32, String, Times)>,
+    /// Methods that are never answered, and not handed on.
+    silent: Vec<String>,
     losing: Option<(Loss, Times)>,
     lie: Lie,
     stores: usize,
@@ -92,7 +94,7 @@ struct Script {
 impl Default for Script {
     fn default() -> Self {
         let none = Duration::ZERO;
-        Self { delay: none, late: none, failing: Vec::new(), losing: None, lie: Lie::Never, stores: 0, bearers: None }
+        Self { delay: none, late: none, failing: Vec::new(), silent: Vec::new(), losing: None, lie: Lie::Never, stores: 0, bearers: None }
     }
 }
 
@@ -180,6 +182,11 @@ impl FaultyFirestore {
     /// Calls of this method (or `ANY`, `DELETES`) are answered with a status and do nothing.
     pub fn fail(&self, method: &str, code: i32, message: &str, times: Times) {
         self.script().failing.push((method.to_owned(), code, message.to_owned(), times));
+    }
+
+    /// Calls of this method (or `ANY`, `DELETES`) do nothing, and are not answered for as long as the caller waits.
+    pub fn ignore(&self, method: &str) {
+        self.script().silent.push(method.to_owned());
     }
 
     /// Calls that store are handed on and done, and their answers lost.
@@ -272,6 +279,7 @@ impl Drop for InFlight {
 /// What is to become of a call.
 enum Fate {
     Status(i32, String),
+    Silence,
     Lie(usize),
     Forward { late: Duration, loss: Option<Loss> },
 }
@@ -296,6 +304,7 @@ impl Shared {
         tokio::time::sleep(delay).await; // The fault's own length.
         match fate {
             Fate::Status(code, message) => Ok(status(code, &message)),
+            Fate::Silence => std::future::pending().await,
             Fate::Lie(writes_told) => {
                 self.lied.lock().expect("nothing panics under this lock").extend(writes.iter().filter_map(name));
                 Ok(all_is_written(writes_told))
@@ -334,6 +343,9 @@ impl Shared {
             .find_map(|(wanted, code, message, times)| (is(wanted, call) && times.use_one()).then(|| (*code, message.clone())));
         if let Some((code, message)) = failing {
             return (delay, Fate::Status(code, message));
+        }
+        if script.silent.iter().any(|method| is(method, call)) {
+            return (delay, Fate::Silence);
         }
         let (late, mut loss) = (script.late, None);
         if call.stores {

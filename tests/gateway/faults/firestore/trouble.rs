@@ -1,5 +1,6 @@
 //! Firestore is slow, exhausted, lets nobody in, or is away.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::faulty_firestore::{ABORTED, ANY, RESOURCE_EXHAUSTED, Times, UNAVAILABLE};
@@ -7,7 +8,7 @@ use crate::support::{DEADLINE, eventually};
 
 use super::super::disk::resident_kib;
 use super::super::load::{Load, seed};
-use super::super::{SLOWEST_ANSWER, asked, seen, token};
+use super::super::{DENIED_TOPIC, SLOWEST_ANSWER, TOPICS, asked, seen, status, token};
 use super::{Clouded, denied, for_now};
 
 /// How long a fault of Firestore lasts.
@@ -204,6 +205,67 @@ async fn with_broker_and_firestore_away_everything_is_refused_in_time_and_memory
             "{length:?} without broker and Firestore: {} requests refused, slowest {}, {grown} MiB more; {verdict}",
             tally.refused.len(),
             tally.slowest
+        ),
+    );
+    verdict.assert_clean();
+}
+
+/// Scenario: events of one key wait in Firestore, which takes more, but answers no query; the broker comes back; events of that
+/// key go on, and one of a topic comes to which nothing is owed.
+/// Guarantees: those of the key go behind what waits, and none is refused; the other takes the broker at the first try, however
+/// many of those come before it; Firestore well again, all of it is replayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_firestore_that_answers_no_query_other_topics_go_back_to_the_broker() {
+    let Some(mut clouded) = Clouded::new().await else { return };
+    let gate = clouded.stage.setup.start().await;
+    let (token, other) = (token(&gate).await, gate.token(&["--sub", "other", "--topics", DENIED_TOPIC]).await);
+    clouded.until(&gate, &token, 200).await;
+    clouded.stage.kill_broker();
+    clouded.until(&gate, &token, 202).await;
+    clouded.faulty.ignore("RunQuery");
+    clouded.faulty.ignore("RunAggregationQuery");
+    clouded.stage.ledger.broken("no query");
+    // The breaker has been open for longer than it lets a live event wait for its turn, and no late report closes it.
+    let open = async || {
+        let sink = status(&gate).await["sink"].clone();
+        (sink["since_s"].as_u64()? >= 6 && sink["queue_messages"] == 0).then_some(())
+    };
+    eventually("the producer gives up", DEADLINE, open).await;
+    clouded.stage.restart_broker().await;
+    let (behind, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let owed = async {
+        while !over.load(Ordering::Relaxed) {
+            assert_eq!(clouded.next(&gate, &token).await, 202, "it goes behind what waits");
+            behind.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let comes_home = async {
+        let there = async || {
+            let sink = status(&gate).await["sink"].clone();
+            (sink["catalog"]["age_s"].as_u64()? <= 1 && behind.load(Ordering::Relaxed) > 20).then_some(())
+        };
+        eventually("the broker is seen", DEADLINE, there).await;
+        let mut tiers = Vec::new();
+        for _ in 0..20 {
+            let answer = gate.post(&format!("/v1/events/{DENIED_TOPIC}"), &other, "{\"data\":\"other\"}").await;
+            tiers.push(answer.json()["results"][0]["tier"].to_string());
+        }
+        over.store(true, Ordering::Relaxed);
+        tiers
+    };
+    let ((), tiers) = tokio::join!(owed, comes_home);
+    assert!(tiers.iter().all(|tier| tier == "\"broker\""), "{tiers:?}");
+    clouded.faulty.heal();
+    clouded.stage.ledger.healed("no query");
+    clouded.replayed(&gate).await;
+    clouded.until(&gate, &token, 200).await;
+    let verdict = clouded.stage.verdict_of(&TOPICS).await;
+    seen(
+        "F12",
+        &format!(
+            "without an answer to queries: {} events by the broker, {} of the key that waits stored; {verdict}",
+            tiers.len(),
+            behind.into_inner()
         ),
     );
     verdict.assert_clean();
