@@ -1,7 +1,7 @@
 //! Replay: from the inbox to the sink, in the order of arrival within a partition, many partitions at a time.
 //!
-//! Each partition that is owed rows has a task: read a window, send it, delete what was acknowledged, again. Events go by
-//! the producer, batches of Kafka producers by the raw leg, byte for byte and one behind the other; a window is of one kind.
+//! Each partition that is owed rows has a task: look at its first row, read a window, send it, delete what was acknowledged,
+//! read the next. Events go by the producer, batches of Kafka producers by the raw leg, byte for byte and one behind the other; a window is of one kind.
 //! While the breaker of a leg is open, one ready row at a time is the probe that closes it. Live traffic comes first: while
 //! requests wait for the broker, replay takes a small window and rests as long as it has worked.
 //! A row is deleted only after the broker's acknowledgement; a crash between the two makes a duplicate, never a loss.
@@ -179,6 +179,8 @@ impl Replay {
     /// Replays one partition until there is nothing ready, or something is wrong: then it is ill, and begins with one row
     /// the next time, so that dead partitions do not fill the producer's queue. Also says how long it rests then.
     async fn lane(&self, lane: &TopicPartition, mut ill: bool, mut term: Term) -> (bool, Duration) {
+        // What is ready is read at once; what may not be is looked at first, which costs little as often as that is done.
+        let mut moving = false;
         while !term.is_over() {
             let started = Instant::now();
             if self.inbox.is_shared() && !self.sink.is_in_sight() {
@@ -187,10 +189,10 @@ impl Replay {
                 return (ill, self.inbox.rest());
             }
             let claimed = self.inbox.claim(lane).await;
-            let (round, beside_live) = if claimed { self.round(lane, ill, &mut term).await } else { (Round::Quiet, false) };
+            let (round, beside_live) = if claimed { self.round(lane, ill, moving, &mut term).await } else { (Round::Quiet, false) };
             match round {
                 Round::Moved => {
-                    ill = false;
+                    (ill, moving) = (false, true);
                     self.float(&lane.0);
                     let rest = if beside_live { started.elapsed() } else { Duration::ZERO };
                     term.rest(rest).await;
@@ -212,36 +214,52 @@ impl Replay {
     }
 
     /// One window; also whether it went beside live traffic.
-    async fn round(&self, lane: &TopicPartition, ill: bool, term: &mut Term) -> (Round, bool) {
+    async fn round(&self, lane: &TopicPartition, ill: bool, moving: bool, term: &mut Term) -> (Round, bool) {
         if self.is_homeless(lane) {
             return (self.assign(lane, term).await, false);
         }
-        let head = term.before_the_end(self.inbox.rows(lane, 1)).await.and_then(|rows| rows.into_iter().next());
-        let Some(head) = head.filter(|row| self.is_ready(row)) else {
-            return (Round::Quiet, false);
-        };
-        let Some(content) = &head.content else {
-            tracing::error!(topic = %lane.0, name = %head.place.name, "a row of the inbox cannot be read: it is set aside");
-            self.inbox.refused(&head, Some("unreadable")).await;
-            return (Round::Rest, false);
-        };
-        let Some((breaker, probe)) = self.leg(content) else { return (Round::Quiet, false) };
         let beside_live = self.is_beside_live();
-        if breaker.state() != State::Closed {
-            // One probe at a time, and a pause behind each.
-            let Ok(_turn) = probe.try_lock() else { return (Round::Quiet, beside_live) };
-            let round = self.send(lane, 1, term).await;
-            if matches!(round, Round::Rest) {
-                term.rest(PROBE_EVERY).await;
-            }
-            return (round, beside_live);
-        }
         let window = match (ill, beside_live) {
             (true, _) => 1,
             (false, true) => WINDOW_BESIDE_LIVE,
             (false, false) => WINDOW,
         };
-        (self.send(lane, window, term).await, beside_live)
+        let whole = window == 1 || moving && self.is_trusted();
+        let mut rows = self.read(lane, if whole { window } else { 1 }, term).await;
+        let Some(head) = rows.first().filter(|row| self.is_ready(row)) else { return (Round::Quiet, false) };
+        let Some(content) = &head.content else {
+            tracing::error!(topic = %lane.0, name = %head.place.name, "a row of the inbox cannot be read: it is set aside");
+            self.inbox.refused(head, Some("unreadable")).await;
+            return (Round::Rest, false);
+        };
+        let Some((breaker, probe)) = self.leg(content) else { return (Round::Quiet, false) };
+        if breaker.state() != State::Closed {
+            // One probe at a time, and a pause behind each.
+            let Ok(_turn) = probe.try_lock() else { return (Round::Quiet, beside_live) };
+            rows.truncate(1);
+            let round = self.send(lane, rows, term).await;
+            if matches!(round, Round::Rest) {
+                term.rest(PROBE_EVERY).await;
+            }
+            return (round, beside_live);
+        }
+        if !whole {
+            rows = self.read(lane, window, term).await;
+        }
+        (self.send(lane, rows, term).await, beside_live)
+    }
+
+    /// The next rows, at most so many; none when the term ends first.
+    async fn read(&self, lane: &TopicPartition, window: usize, term: &mut Term) -> Vec<Row> {
+        let mut rows = term.before_the_end(self.inbox.rows(lane, window)).await.unwrap_or_default();
+        rows.truncate(window);
+        rows
+    }
+
+    /// Whether the broker takes what goes by either leg.
+    fn is_trusted(&self) -> bool {
+        let is_closed = |breaker: &Breaker| breaker.state() == State::Closed;
+        is_closed(self.sink.breaker()) && self.sink.raw().is_none_or(|raw| is_closed(raw.breaker()))
     }
 
     /// Whether requests use the broker now, by whichever leg.
@@ -267,7 +285,7 @@ impl Replay {
     /// Gives homeless rows their partitions.
     async fn assign(&self, lane: &TopicPartition, term: &mut Term) -> Round {
         let Lookup::Known(facts) = self.sink.catalog().peek(&lane.0) else { return Round::Quiet };
-        let rows = term.before_the_end(self.inbox.rows(lane, WINDOW)).await.unwrap_or_default();
+        let rows = self.read(lane, WINDOW, term).await;
         let placed = rows.iter().map(|row| {
             let key = match &row.content {
                 Some(Content::Event(routed)) => routed.key().cloned(),

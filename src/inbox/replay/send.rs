@@ -26,12 +26,12 @@ enum Run {
 }
 
 impl Replay {
-    pub(super) async fn send(&self, lane: &TopicPartition, window: usize, term: &mut Term) -> Round {
-        let rows = term.before_the_end(self.inbox.rows(lane, window)).await.unwrap_or_default();
+    /// Sends the rows at the head of these that are ready and of one kind.
+    pub(super) async fn send(&self, lane: &TopicPartition, rows: Vec<Row>, term: &mut Term) -> Round {
         // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
         let alone = rows.first().is_some_and(|row| row.attempts > 0);
-        let window = if alone { 1 } else { window };
-        let ready = rows.into_iter().take(window).take_while(|row| self.is_ready(row) && (alone || row.attempts == 0));
+        let most = if alone { 1 } else { rows.len() };
+        let ready = rows.into_iter().take(most).take_while(|row| self.is_ready(row) && (alone || row.attempts == 0));
         let (run, rows) = run_of(ready);
         match run {
             _ if rows.is_empty() => Round::Quiet,
