@@ -109,8 +109,10 @@ impl Replay {
     pub async fn share(self: &Arc<Self>, limit: Duration, signal: Signal) -> Share {
         let before = self.replayed.load(Ordering::Relaxed);
         let mut term = Term { signal, until: Some(Instant::now() + limit) };
-        // What a look that is not done in time would have found is left.
-        let _ = term.before_the_end(self.inbox.look()).await;
+        // A look that is not done in time goes on beside: the first one must not be cut.
+        let inbox = Arc::clone(&self.inbox);
+        let look = tokio::spawn(async move { inbox.look().await });
+        let _ = term.before_the_end(look).await;
         self.work(term, || self.inbox.is_done()).await;
         let left = self.inbox.left().await;
         let waiting_for = if left == 0 { None } else { self.waits_for() };

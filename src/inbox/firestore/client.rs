@@ -202,8 +202,8 @@ impl Client {
         let answer = inner.call(turn.patience, &inner.headers.by_parent, message, read, Ok).await;
         let came = match &answer {
             Ok(_) => Came::InTime,
-            // Whether it is the query or the service, another call tells.
-            Err(Fault::Slow) if inner.has_answered_since(turn.began) || self.get(vec![inner.missing.clone()]).await.is_ok() => Came::Late,
+            // Whether it is the query or the service, other calls tell: leases are renewed, and the connection is kept warm.
+            Err(Fault::Slow) if inner.has_answered_since(turn.began) => Came::Late,
             Err(Fault::Slow) => Came::Away,
             Err(_) => Came::Never,
         };
