@@ -1,7 +1,8 @@
 //! Replay: from the inbox to the sink, in the order of arrival within a partition, many partitions at a time.
 //!
 //! Each partition that is owed rows has a task: look at its first row, read a window, send it, delete what was acknowledged,
-//! read the next. Events go by the producer, batches of Kafka producers by the raw leg, byte for byte and one behind the other; a window is of one kind.
+//! read the next. Events go by the producer, batches of Kafka producers by the raw leg, byte for byte and one behind the
+//! other; a window is of one kind.
 //! While the breaker of a leg is open, one ready row at a time is the probe that closes it. Live traffic comes first: while
 //! requests wait for the broker, replay takes a small window and rests as long as it has worked.
 //! A row is deleted only after the broker's acknowledgement; a crash between the two makes a duplicate, never a loss.
@@ -11,12 +12,12 @@ mod turn;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::drain::Signal;
 use crate::event::Topic;
@@ -57,6 +58,8 @@ pub struct Replay {
     sink: Arc<Sink>,
     busy: Mutex<Busy>,
     replayed: AtomicU64,
+    /// The look for rows that requests have begun.
+    look: Mutex<Option<JoinHandle<()>>>,
     /// Who probes a leg holds its turn.
     event_probe: tokio::sync::Mutex<()>,
     records_probe: tokio::sync::Mutex<()>,
@@ -77,6 +80,14 @@ pub struct Share {
     pub waiting_for: Option<&'static str>,
 }
 
+/// How a lane's turn goes.
+struct Pace {
+    ill: bool,
+    /// The leg by which the last window went, if all that was read could be sent. Then the next one is read at once; what may
+    /// not be ready is looked at first, which costs little as often as that is done.
+    moving: Option<Arc<Breaker>>,
+}
+
 /// What came of a window.
 enum Round {
     /// So many rows are gone from the lane.
@@ -95,6 +106,7 @@ impl Replay {
             sink,
             busy: Mutex::default(),
             replayed: AtomicU64::new(0),
+            look: Mutex::default(),
             event_probe: tokio::sync::Mutex::default(),
             records_probe: tokio::sync::Mutex::default(),
         })
@@ -108,15 +120,24 @@ impl Replay {
     /// Replays for at most so long, for those who ask for it: whoever else replays goes on beside.
     pub async fn share(self: &Arc<Self>, limit: Duration, signal: Signal) -> Share {
         let before = self.replayed.load(Ordering::Relaxed);
-        let mut term = Term { signal, until: Some(Instant::now() + limit) };
-        // A look that is not done in time goes on beside: the first one must not be cut.
-        let inbox = Arc::clone(&self.inbox);
-        let look = tokio::spawn(async move { inbox.look().await });
-        let _ = term.before_the_end(look).await;
-        self.work(term, || self.inbox.is_done()).await;
+        self.begin_look();
+        self.work(Term { signal, until: Some(Instant::now() + limit) }, || self.has_looked() && self.inbox.is_done()).await;
         let left = self.inbox.left().await;
         let waiting_for = if left == 0 { None } else { self.waits_for() };
         Share { replayed: self.replayed.load(Ordering::Relaxed) - before, left, complete: left == 0, waiting_for }
+    }
+
+    /// A look goes on beside the replay of what is known already, and after its request has ended: one at a time, none is cut.
+    fn begin_look(&self) {
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        if look.as_ref().is_none_or(JoinHandle::is_finished) {
+            let inbox = Arc::clone(&self.inbox);
+            *look = Some(tokio::spawn(async move { inbox.look().await }));
+        }
+    }
+
+    fn has_looked(&self) -> bool {
+        self.look.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// What keeps rows here, where that is to be seen.
@@ -180,30 +201,29 @@ impl Replay {
 
     /// Replays one partition until there is nothing ready, or something is wrong: then it is ill, and begins with one row
     /// the next time, so that dead partitions do not fill the producer's queue. Also says how long it rests then.
-    async fn lane(&self, lane: &TopicPartition, mut ill: bool, mut term: Term) -> (bool, Duration) {
-        // What is ready is read at once; what may not be is looked at first, which costs little as often as that is done.
-        let mut moving = false;
+    async fn lane(&self, lane: &TopicPartition, ill: bool, mut term: Term) -> (bool, Duration) {
+        let mut pace = Pace { ill, moving: None };
         while !term.is_over() {
             let started = Instant::now();
             if self.inbox.is_shared() && !self.sink.is_in_sight() {
                 // Another gate's broker may be well. The catalog, which is asked for each second, says when ours is.
                 self.inbox.let_go(lane).await;
-                return (ill, self.inbox.rest());
+                return (pace.ill, self.inbox.rest());
             }
             let claimed = self.inbox.claim(lane).await;
-            let (round, beside_live) = if claimed { self.round(lane, ill, moving, &mut term).await } else { (Round::Quiet, false) };
+            let (round, beside_live) = if claimed { self.round(lane, &mut pace, &mut term).await } else { (Round::Quiet, false) };
             match round {
                 Round::Moved => {
-                    (ill, moving) = (false, true);
+                    pace.ill = false;
                     self.float(&lane.0);
                     let rest = if beside_live { started.elapsed() } else { Duration::ZERO };
                     term.rest(rest).await;
                 }
-                Round::Quiet => return (ill, self.inbox.rest()),
+                Round::Quiet => return (pace.ill, self.inbox.rest()),
                 Round::Rest => return (true, REST),
             }
         }
-        (ill, Duration::ZERO)
+        (pace.ill, Duration::ZERO)
     }
 
     /// Whether a row may be sent now. How long one of another process is held, that one's clock has said: it is not believed
@@ -216,17 +236,17 @@ impl Replay {
     }
 
     /// One window; also whether it went beside live traffic.
-    async fn round(&self, lane: &TopicPartition, ill: bool, moving: bool, term: &mut Term) -> (Round, bool) {
+    async fn round(&self, lane: &TopicPartition, pace: &mut Pace, term: &mut Term) -> (Round, bool) {
         if self.is_homeless(lane) {
             return (self.assign(lane, term).await, false);
         }
         let beside_live = self.is_beside_live();
-        let window = match (ill, beside_live) {
+        let window = match (pace.ill, beside_live) {
             (true, _) => 1,
             (false, true) => WINDOW_BESIDE_LIVE,
             (false, false) => WINDOW,
         };
-        let whole = window == 1 || moving && self.is_trusted();
+        let whole = window == 1 || pace.moving.take().is_some_and(|leg| leg.state() == State::Closed);
         let mut rows = self.read(lane, if whole { window } else { 1 }, term).await;
         let Some(head) = rows.first().filter(|row| self.is_ready(row)) else { return (Round::Quiet, false) };
         let Some(content) = &head.content else {
@@ -248,6 +268,7 @@ impl Replay {
         if !whole {
             rows = self.read(lane, window, term).await;
         }
+        pace.moving = rows.iter().all(|row| self.is_ready(row)).then(|| Arc::clone(breaker));
         (self.send(lane, rows, term).await, beside_live)
     }
 
@@ -256,12 +277,6 @@ impl Replay {
         let mut rows = term.before_the_end(self.inbox.rows(lane, window)).await.unwrap_or_default();
         rows.truncate(window);
         rows
-    }
-
-    /// Whether the broker takes what goes by either leg.
-    fn is_trusted(&self) -> bool {
-        let is_closed = |breaker: &Breaker| breaker.state() == State::Closed;
-        is_closed(self.sink.breaker()) && self.sink.raw().is_none_or(|raw| is_closed(raw.breaker()))
     }
 
     /// Whether requests use the broker now, by whichever leg.

@@ -1,7 +1,7 @@
 //! One database of Firestore, as the inbox needs it: writes, reads by name, queries, counts.
 //!
 //! What always holds:
-//! - Every call ends within its deadline, waiting for a token and a connection included.
+//! - Every call ends within its deadline, waiting for a token and a connection included; but a query waits for its turn first.
 //! - A fault says what the caller should do, and whether a write may have happened ([`Fault::is_unknown`]).
 //! - No token is in an error, a log line or `Debug`.
 //! - Nothing depends on the background: [`Client::start`] only makes sure that no call has to wait for a token or a
@@ -61,6 +61,7 @@ struct Inner {
     call_timeout: Duration,
     headers: Headers,
     queries: Queries,
+    looks: Queries,
     last: Mutex<Last>,
 }
 
@@ -98,6 +99,7 @@ impl Client {
             call_timeout: config.call_timeout.get(),
             headers: Headers::new(&database, &root)?,
             queries: Queries::new(config.call_timeout.get() * QUERY_PATIENCE),
+            looks: Queries::new(config.call_timeout.get() * QUERY_PATIENCE),
             database,
             root,
             last: Mutex::default(),
@@ -183,6 +185,15 @@ impl Client {
     /// The documents that a query finds below the root, in its order. **Fewer than its limit does not mean that there are no
     /// more**: what is read at once is bounded in bytes. None does.
     pub async fn query(&self, query: fs::StructuredQuery) -> Result<Vec<fs::Document>, Fault> {
+        self.ask(&self.0.queries, query).await
+    }
+
+    /// The same, in a line of its own: who looks for lanes, or asks for a person, does not wait for those who read rows.
+    pub async fn look(&self, query: fs::StructuredQuery) -> Result<Vec<fs::Document>, Fault> {
+        self.ask(&self.0.looks, query).await
+    }
+
+    async fn ask(&self, line: &Queries, query: fs::StructuredQuery) -> Result<Vec<fs::Document>, Fault> {
         let query = fs::run_query_request::QueryType::StructuredQuery(query);
         let message = fs::RunQueryRequest { parent: self.0.root.clone(), query_type: Some(query), ..Default::default() };
         let read = async |mut stub: FirestoreClient<Channel>, request| {
@@ -198,7 +209,7 @@ impl Client {
             Ok(documents)
         };
         let inner = &self.0;
-        let turn = inner.queries.turn().await;
+        let turn = line.turn().await;
         let answer = inner.call(turn.patience, &inner.headers.by_parent, message, read, Ok).await;
         let came = match &answer {
             Ok(_) => Came::InTime,
@@ -223,9 +234,7 @@ impl Client {
             Ok(count)
         };
         let number = |count: Option<u64>| count.ok_or_else(|| Fault::Other("a count without a number".to_owned()));
-        let limit = inner.call_timeout * QUERY_PATIENCE;
-        let _turn = tokio::time::timeout(limit, inner.queries.turn()).await.map_err(|_| Fault::Slow)?;
-        inner.call(limit, &inner.headers.by_parent, inner.to_count(query), read, number).await
+        inner.call(inner.call_timeout * QUERY_PATIENCE, &inner.headers.by_parent, inner.to_count(query), read, number).await
     }
 
     /// Calls now and whenever nobody else has for a while.

@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     async fn ask(&self, query: fs::StructuredQuery) -> Result<Vec<fs::Document>, String> {
-        self.client.query(query).await.map_err(said)
+        self.client.look(query).await.map_err(said)
     }
 }
 

@@ -28,6 +28,10 @@ enum Run {
 impl Replay {
     /// Sends the rows at the head of these that are ready and of one kind.
     pub(super) async fn send(&self, lane: &TopicPartition, rows: Vec<Row>, term: &mut Term) -> Round {
+        // They may have come so late that another gate has the lane, and has sent them.
+        if !self.inbox.claim(lane).await {
+            return Round::Quiet;
+        }
         // A row that was refused goes alone: the batch it travelled in may have been what did not fit.
         let alone = rows.first().is_some_and(|row| row.attempts > 0);
         let most = if alone { 1 } else { rows.len() };

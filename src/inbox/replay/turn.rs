@@ -10,7 +10,7 @@ use crate::gate::TopicPartition;
 
 use super::{REST, Replay};
 
-/// What a stopping gate still waits for the reports of rows on their way.
+/// What a stopping gate still waits for the reports of rows on their way, and for calls under way.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// The lanes that have a task, those whose last window failed, and those that rest, which keeps no task.
@@ -95,19 +95,19 @@ impl Term {
         }
     }
 
-    /// What comes before it is over: a store that is asked for rows may take its time.
+    /// What comes before it is over, or a moment later: a store that is asked for rows may take its time.
     pub(super) async fn before_the_end<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let until = self.until;
         let over = async {
             match until {
-                Some(until) => tokio::time::sleep_until(until.into()).await,
+                Some(until) => tokio::time::sleep_until((until + LAST_WAIT).into()).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             come = what => Some(come),
-            () = self.signal.reached(Phase::Finishing) => None,
+            () = self.ended() => None,
             () = over => None,
         }
     }

@@ -147,7 +147,7 @@ impl Firestore {
             let mut from = first.clone();
             loop {
                 let range = Range { collection, from: &from, to: &to };
-                let page = match self.shared.client.query(query::only(range.first(PAGE), &PLACE)).await {
+                let page = match self.shared.client.look(query::only(range.first(PAGE), &PLACE)).await {
                     Ok(page) if page.is_empty() => break,
                     Ok(page) => page,
                     Err(fault) => {

@@ -131,7 +131,7 @@ impl Firestore {
         let (mut from, mut lanes) = (from.to_owned(), Vec::new());
         for _ in 0..MAX_LANES {
             let range = Range { collection, from: &from, to };
-            let first = self.shared.client.query(query::only(range.first(1), &["order"])).await?;
+            let first = self.shared.client.look(query::only(range.first(1), &["order"])).await?;
             let Some(first) = first.into_iter().next() else { break };
             let text = proto::text_of(&first.fields, "order").unwrap_or_default();
             // Never back, whatever stands there.
@@ -198,7 +198,7 @@ impl Firestore {
         let mut last = None;
         for collection in self.homes(lane) {
             let range = Range { collection: &collection, from: &from, to: &to };
-            let document = self.shared.client.query(query::only(range.last(), &["order"])).await.unwrap_or_default().into_iter().next();
+            let document = self.shared.client.look(query::only(range.last(), &["order"])).await.unwrap_or_default().into_iter().next();
             let parsed = document.and_then(|document| order::parse(proto::text_of(&document.fields, "order")?));
             last = last.max(parsed.map(|(_, arrival)| arrival));
         }
@@ -230,7 +230,7 @@ impl Firestore {
         let mut first: Option<u64> = None;
         for collection in self.homes(lane) {
             let range = Range { collection: &collection, from: &from, to: &to };
-            if let Some(found) = self.shared.client.query(query::only(range.first(1), &["order"])).await?.first() {
+            if let Some(found) = self.shared.client.look(query::only(range.first(1), &["order"])).await?.first() {
                 let arrival = arrival_of(found).unwrap_or(0);
                 first = Some(first.map_or(arrival, |first| first.min(arrival)));
             }
