@@ -63,7 +63,7 @@ pub enum Loss {
     Silence,
 }
 
-/// Which calls that store are answered with OK and not handed on.
+/// Which calls that store, whatever else they do, are answered with OK and not handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
     /// None of them.
@@ -111,6 +111,8 @@ pub struct Call {
     pub again: bool,
     /// Whether it creates documents, and does nothing else: what an event that is stored makes. (A lease is none.)
     pub stores: bool,
+    /// Whether it creates documents, whatever else it does: late reports go with events, in one call.
+    pub makes: bool,
     /// Whether it deletes rows, and does nothing else.
     pub deletes: bool,
     /// Bytes of its message.
@@ -293,12 +295,13 @@ impl Shared {
         let method = head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
         let writes = writes(&method, &message);
         let stores = !writes.is_empty() && writes.iter().all(is_store);
+        let makes = writes.iter().any(is_store);
         let deletes = !writes.is_empty() && writes.iter().all(is_delete);
         let again = {
             let lied = self.lied.lock().expect("nothing panics under this lock");
             writes.iter().filter_map(name).any(|name| lied.contains(&name))
         };
-        let call = Call { at: Instant::now(), method, writes: writes.len(), again, stores, deletes, bytes: message.len() };
+        let call = Call { at: Instant::now(), method, writes: writes.len(), again, stores, makes, deletes, bytes: message.len() };
         let (delay, fate) = self.fate(&call, bearer(&head.headers));
         self.calls.lock().expect("nothing panics under this lock").push(call);
         tokio::time::sleep(delay).await; // The fault's own length.
@@ -306,7 +309,10 @@ impl Shared {
             Fate::Status(code, message) => Ok(status(code, &message)),
             Fate::Silence => std::future::pending().await,
             Fate::Lie(writes_told) => {
-                self.lied.lock().expect("nothing panics under this lock").extend(writes.iter().filter_map(name));
+                self.lied
+                    .lock()
+                    .expect("nothing panics under this lock")
+                    .extend(writes.iter().filter(|write| is_store(write)).filter_map(name));
                 Ok(all_is_written(writes_told))
             }
             Fate::Forward { late, loss } => {
@@ -348,7 +354,7 @@ impl Shared {
             return (delay, Fate::Silence);
         }
         let (late, mut loss) = (script.late, None);
-        if call.stores {
+        if call.makes {
             script.stores += 1;
             let lies = match script.lie {
                 Lie::Never => false,
@@ -358,6 +364,8 @@ impl Shared {
             if lies {
                 return (delay, Fate::Lie(call.writes));
             }
+        }
+        if call.stores {
             loss = script.losing.as_mut().and_then(|(loss, times)| times.use_one().then_some(*loss));
         }
         (delay, Fate::Forward { late, loss })
