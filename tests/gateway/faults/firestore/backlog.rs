@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::support::eventually;
-use crate::support::gate::Gate;
 
-use super::super::load::{Load, seed};
+use super::super::backlog::{by_broker, live_token};
+use super::super::load::{Load, p99, seed};
 use super::super::{DENIED_TOPIC, REPLAYED, TOPICS, seen, status, token};
-use super::{Clouded, for_now, percentile};
+use super::{Clouded, for_now};
 
 /// How many events the inbox holds when the broker comes back: `SLUICEGATE_FIRESTORE_EVENTS`, 2,000 unless it says more.
 fn backlog() -> u64 {
@@ -16,20 +16,6 @@ fn backlog() -> u64 {
 
 /// Rows a second, at least: the emulator looks through all of them for each window.
 const SLOWEST_REPLAY: u64 = 40;
-
-/// What live events take, one after the other, until `over`.
-async fn live(gate: &Gate, token: &str, over: impl AsyncFn(usize) -> bool) -> Vec<Duration> {
-    let mut took = Vec::new();
-    while !over(took.len()).await {
-        let sent = Instant::now();
-        let answer = gate.post(&format!("/v1/events/{DENIED_TOPIC}"), token, "{\"data\":\"live\"}").await;
-        took.push(sent.elapsed());
-        assert_eq!((answer.status, &answer.json()["results"][0]["tier"]), (200, &"broker".into()), "{}", answer.text());
-        tokio::time::sleep(Duration::from_millis(5)).await; // Its own rate.
-    }
-    took.sort();
-    took
-}
 
 /// Scenario: the inbox has taken many events in an outage; the broker is back; events of another topic come meanwhile.
 /// Guarantees: all is delivered, in order for each key; live events go by the broker. Reported: the rates of storing and of
@@ -40,8 +26,8 @@ async fn many_events_are_stored_and_replayed_beside_live_ones() {
     clouded.set("RAMP_FROM", "100000");
     clouded.set("WRITES_PER_SECOND", "100000");
     let gate = clouded.stage.setup.start().await;
-    let (token, live_token) = (token(&gate).await, gate.token(&["--sub", "live", "--topics", DENIED_TOPIC]).await);
-    let calm = live(&gate, &live_token, async |sent| sent >= 300).await;
+    let (token, live_token) = (token(&gate).await, live_token(&gate).await);
+    let calm = by_broker(&gate, &live_token, async |sent| sent >= 300).await;
     clouded.stage.kill_broker();
     clouded.until(&gate, &token, 202).await;
     let mut load = Load::new(&clouded.stage.ledger, &token, 16, 100, seed("many events"));
@@ -60,7 +46,7 @@ async fn many_events_are_stored_and_replayed_beside_live_ones() {
     let since = Instant::now();
     let end = since + Duration::from_secs(600 + events / SLOWEST_REPLAY);
     let left = status(&gate).await["inbox"]["rows"].as_u64().expect("a number");
-    let busy = live(&gate, &live_token, async |sent| {
+    let busy = by_broker(&gate, &live_token, async |sent| {
         assert!(Instant::now() < end, "the replay comes to no end");
         sent >= 100 && status(&gate).await["inbox"]["rows"] == 0
     })
@@ -69,7 +55,7 @@ async fn many_events_are_stored_and_replayed_beside_live_ones() {
     clouded.replayed(&gate).await;
     clouded.stage.ledger.healed("broker");
     let verdict = clouded.stage.verdict_of(&TOPICS).await;
-    let (before, during) = (percentile(&calm, 99), percentile(&busy, 99));
+    let (before, during) = (p99(calm), p99(busy));
     seen(
         "F30",
         &format!(
