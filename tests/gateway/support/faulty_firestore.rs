@@ -84,6 +84,8 @@ struct Script {
     failing: Vec<(String, i32, String, Times)>,
     /// Methods that are never answered, and not handed on.
     silent: Vec<String>,
+    /// How long each query takes, one after the other.
+    query: Duration,
     losing: Option<(Loss, Times)>,
     lie: Lie,
     stores: usize,
@@ -94,7 +96,17 @@ struct Script {
 impl Default for Script {
     fn default() -> Self {
         let none = Duration::ZERO;
-        Self { delay: none, late: none, failing: Vec::new(), silent: Vec::new(), losing: None, lie: Lie::Never, stores: 0, bearers: None }
+        Self {
+            delay: none,
+            late: none,
+            failing: Vec::new(),
+            silent: Vec::new(),
+            query: none,
+            losing: None,
+            lie: Lie::Never,
+            stores: 0,
+            bearers: None,
+        }
     }
 }
 
@@ -126,6 +138,8 @@ struct Shared {
     script: Mutex<Script>,
     calls: Mutex<Vec<Call>>,
     lied: Mutex<Vec<String>>,
+    /// The one query that is worked on.
+    query: Arc<tokio::sync::Mutex<()>>,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
 }
@@ -154,6 +168,7 @@ impl FaultyFirestore {
             script: Mutex::default(),
             calls: Mutex::default(),
             lied: Mutex::default(),
+            query: Arc::default(),
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
         });
@@ -189,6 +204,11 @@ impl FaultyFirestore {
     /// Calls of this method (or `ANY`, `DELETES`) do nothing, and are not answered for as long as the caller waits.
     pub fn ignore(&self, method: &str) {
         self.script().silent.push(method.to_owned());
+    }
+
+    /// Queries are worked on one after the other, each for so long, and to its end when its caller has given it up.
+    pub fn work_through_queries(&self, each: Duration) {
+        self.script().query = each;
     }
 
     /// Calls that store are handed on and done, and their answers lost.
@@ -302,9 +322,13 @@ impl Shared {
             writes.iter().filter_map(name).any(|name| lied.contains(&name))
         };
         let call = Call { at: Instant::now(), method, writes: writes.len(), again, stores, makes, deletes, bytes: message.len() };
+        let is_query = is("RunQuery", &call);
         let (delay, fate) = self.fate(&call, bearer(&head.headers));
         self.calls.lock().expect("nothing panics under this lock").push(call);
         tokio::time::sleep(delay).await; // The fault's own length.
+        if is_query {
+            self.work().await;
+        }
         match fate {
             Fate::Status(code, message) => Ok(status(code, &message)),
             Fate::Silence => std::future::pending().await,
@@ -325,6 +349,17 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// A query's turn and its work; a task, which goes on when nobody waits for it.
+    async fn work(&self) {
+        let (query, each) = (Arc::clone(&self.query), self.script().query);
+        let work = async move {
+            let _turn = query.lock().await;
+            tokio::time::sleep(each).await; // The fault's own length.
+        };
+        // It does not panic.
+        let _ = tokio::spawn(work).await;
     }
 
     fn enter(self: &Arc<Self>) -> InFlight {

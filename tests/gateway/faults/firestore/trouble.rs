@@ -62,6 +62,35 @@ async fn a_firestore_that_takes_five_seconds_is_given_up_in_time_and_costs_a_bou
     verdict.assert_clean();
 }
 
+/// Scenario: rows of six partitions wait, and Firestore works on one query after the other, to the end of those that were given
+/// up too: six at once take longer than the gate waits for one.
+/// Guarantees: it is asked less, and all rows are replayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_firestore_that_takes_its_time_for_each_query_is_asked_less_and_gives_all_rows() {
+    let Some(mut clouded) = Clouded::new().await else { return };
+    clouded.set("CALL_TIMEOUT", "300ms"); // A query has five times as long.
+    let gate = clouded.stage.setup.start().await;
+    let token = token(&gate).await;
+    clouded.until(&gate, &token, 200).await;
+    clouded.stage.kill_broker();
+    clouded.until(&gate, &token, 202).await;
+    let mut load = Load::new(&clouded.stage.ledger, &token, 16, 20, seed("slow queries"));
+    let mut running = load.start(&gate, Some(200));
+    let tally = load.join(&mut running).await;
+    assert_eq!(tally.errors, Vec::<String>::new());
+    let rows = status(&gate).await["inbox"]["rows"].as_u64().expect("a number");
+    clouded.faulty.work_through_queries(Duration::from_millis(600));
+    clouded.stage.restart_broker().await;
+    let (asked, since) = (clouded.faulty.count("RunQuery"), Instant::now());
+    clouded.stage.replayed(&gate).await;
+    let (asked, took) = (clouded.faulty.count("RunQuery") - asked, since.elapsed());
+    clouded.faulty.heal();
+    clouded.replayed(&gate).await;
+    let verdict = clouded.stage.verdict().await;
+    seen("F11", &format!("queries that take 600 ms, one by one: {rows} rows replayed in {took:.0?} by {asked} of them; {verdict}"));
+    verdict.assert_clean();
+}
+
 /// Scenario: the broker is away, and Firestore answers RESOURCE_EXHAUSTED, then ABORTED, to every write; then the broker is
 /// back, and Firestore is not; then Firestore is.
 /// Guarantees: events are refused with 503 and Retry-After; the gate backs off, however many wait; the broker's path goes on
