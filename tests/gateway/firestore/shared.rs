@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::eventually;
 use crate::support::gate::{Gate, Setup};
 use crate::support::kafka_read::Record;
+use crate::support::{DEADLINE, eventually};
 
-use super::stage::{LEASES, REPLAYED, Stage, send, status, store};
+use super::stage::{LEASES, REPLAYED, Stage, send, status, store, with_firestore};
 
 const ROUTES: &str = "[[routes]]\ntopic = \"events\"\n[[routes]]\ntopic = \"calm\"\n";
 
@@ -166,6 +166,50 @@ async fn gates_come_home_while_their_senders_make_no_pause() {
     eprintln!("{first} and {second} events, {} records; both home {took:?} after the broker's return", records.len());
     assert_eq!(firsts(&records, "first"), (0..first).collect::<Vec<_>>());
     assert_eq!(firsts(&records, "second"), (0..second).collect::<Vec<_>>());
+}
+
+/// Scenario: a gate has the lease of a partition and reads its rows, which takes Firestore longer than the lease lasts; meanwhile
+/// it cannot be renewed, and another gate takes the partition over.
+/// Guarantees: the rows that come late are not sent again by the first one: each is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_come_when_their_lease_is_another_gates_are_not_sent() {
+    let Some(mut two) = Two::new(1).await else { return };
+    two.setups[1] = with_firestore(two.setups[1].clone(), &two.stage.firestore.address());
+    // It waits five times as long for a query: more than a lease.
+    let patient =
+        two.setups[0].clone().env("SLUICEGATE__INBOX__FIRESTORE__CALL_TIMEOUT", "2s").env("SLUICEGATE__SINK__ANSWER_DEADLINE", "6s");
+    let mut slow = patient.start().await;
+    let token = slow.token(&["--sub", "me"]).await;
+    by_broker(&slow, &token, "calm").await;
+    two.stage.kafka.kill_9();
+    // This one may still be delivered, and its row is held for that; those after it are not.
+    store(&slow, &token, "calm", "{\"data\":1000000}").await;
+    for n in 0..20 {
+        store(&slow, &token, "events", &format!("{{\"key\":\"k\",\"data\":{n}}}")).await;
+    }
+    let leased = async |wanted: bool| {
+        let leases = two.stage.firestore.documents(LEASES).await;
+        (leases.iter().any(|lease| lease["fields"]["lane"]["stringValue"] == "events/0") == wanted).then_some(())
+    };
+    eventually("a gate whose broker is out of sight lets go", REPLAYED, async || leased(false).await).await;
+    two.stage.faulty.answer_queries_late(Duration::from_secs(8));
+    two.stage.kafka.restart().await;
+    eventually("the partition is the first gate's", REPLAYED, async || leased(true).await).await;
+    two.stage.faulty.ignore("BatchWrite");
+    let other = two.setups[1].start().await;
+    two.stage.has_rows(0).await;
+    two.stage.faulty.heal();
+    let answered = async || (two.stage.faulty.in_flight() == 0).then_some(());
+    eventually("every late answer has come", REPLAYED, answered).await;
+    two.stage.replayed(&slow).await;
+    two.stage.replayed(&other).await;
+    by_broker(&slow, &token, "events").await;
+    slow.sigterm();
+    slow.wait(DEADLINE).await;
+    let records: Vec<_> =
+        two.stage.kafka.consume_all("events").await.into_iter().filter(|record| record.key.as_deref() == Some(b"k")).collect();
+    assert_eq!(copies(&records), (0..20).map(|n| (n, 1)).collect());
+    assert_eq!(firsts(&records, "k"), (0..20).collect::<Vec<_>>());
 }
 
 /// Who holds a lease; with the names of all holders.

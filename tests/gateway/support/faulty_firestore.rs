@@ -84,8 +84,9 @@ struct Script {
     failing: Vec<(String, i32, String, Times)>,
     /// Methods that are never answered, and not handed on.
     silent: Vec<String>,
-    /// How long each query takes, one after the other.
+    /// How long each query takes, one after the other; and how much later its answer comes.
     query: Duration,
+    late_query: Duration,
     losing: Option<(Loss, Times)>,
     lie: Lie,
     stores: usize,
@@ -102,6 +103,7 @@ impl Default for Script {
             failing: Vec::new(),
             silent: Vec::new(),
             query: none,
+            late_query: none,
             losing: None,
             lie: Lie::Never,
             stores: 0,
@@ -196,6 +198,11 @@ impl FaultyFirestore {
         self.script().late = by;
     }
 
+    /// Answers to queries come so much later, and tell what was there when they were asked.
+    pub fn answer_queries_late(&self, by: Duration) {
+        self.script().late_query = by;
+    }
+
     /// Calls of this method (or `ANY`, `DELETES`) are answered with a status and do nothing.
     pub fn fail(&self, method: &str, code: i32, message: &str, times: Times) {
         self.script().failing.push((method.to_owned(), code, message.to_owned(), times));
@@ -255,6 +262,11 @@ impl FaultyFirestore {
     /// How many calls were being answered at the same time at most.
     pub fn most_in_flight(&self) -> usize {
         self.shared.most_in_flight.load(Ordering::SeqCst)
+    }
+
+    /// How many calls are being answered.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::SeqCst)
     }
 
     /// The documents that it has said are there and are not, each by its whole name.
@@ -388,7 +400,10 @@ impl Shared {
         if script.silent.iter().any(|method| is(method, call)) {
             return (delay, Fate::Silence);
         }
-        let (late, mut loss) = (script.late, None);
+        let (mut late, mut loss) = (script.late, None);
+        if is("RunQuery", call) {
+            late = late.max(script.late_query);
+        }
         if call.makes {
             script.stores += 1;
             let lies = match script.lie {
